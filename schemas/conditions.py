@@ -1,0 +1,104 @@
+"""Conditions and the state that is projected from them.
+
+Pure.  A condition is an observation with the generation that it observed; `ModuleState` is computed here and
+nowhere else, so that it can never disagree with the conditions.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Final
+
+from schemas.meta import Condition, ConditionStatus
+from schemas.module import ModuleState
+
+VALID: Final = "Valid"
+ROUTES_ACCEPTED: Final = "RoutesAccepted"
+DEPENDENCIES_READY: Final = "DependenciesReady"
+REGISTERED: Final = "Registered"
+PROGRAMMED: Final = "Programmed"
+HEALTHY: Final = "Healthy"
+READY: Final = "Ready"
+SUSPENDED: Final = "Suspended"
+STALLED: Final = "Stalled"
+DELETING: Final = "Deleting"
+
+ORDER: Final = (
+    VALID,
+    ROUTES_ACCEPTED,
+    DEPENDENCIES_READY,
+    REGISTERED,
+    PROGRAMMED,
+    HEALTHY,
+    READY,
+    SUSPENDED,
+    STALLED,
+    DELETING,
+)
+"""In which order conditions are stored and shown."""
+
+
+def get(conditions: Iterable[Condition], kind: str) -> Condition | None:
+    """The condition of a type, or None (which means Unknown)."""
+    return next((condition for condition in conditions if condition.type == kind), None)
+
+
+def is_true(conditions: Iterable[Condition], kind: str, generation: int | None = None) -> bool:
+    """Whether a condition is True, and, if ``generation`` is given, observed at that generation."""
+    condition = get(conditions, kind)
+    return (
+        condition is not None
+        and condition.status is ConditionStatus.TRUE
+        and (generation is None or condition.observed_generation == generation)
+    )
+
+
+def put(conditions: Sequence[Condition], new: Condition) -> list[Condition]:
+    """``conditions`` with ``new`` in its place; a status that stays keeps its transition time."""
+    old = get(conditions, new.type)
+    if old is not None and old.status is new.status:
+        new = new.model_copy(update={"last_transition_time": old.last_transition_time})
+    others = [condition for condition in conditions if condition.type != new.type]
+    return sorted([*others, new], key=_place)
+
+
+def drop(conditions: Sequence[Condition], kind: str) -> list[Condition]:
+    """``conditions`` without the one of a type."""
+    return [condition for condition in conditions if condition.type != kind]
+
+
+def condition(
+    kind: str, status: ConditionStatus | bool, reason: str, message: str, generation: int, at: datetime
+) -> Condition:
+    """A condition; a bool stands for True or False."""
+    if isinstance(status, bool):
+        status = ConditionStatus.TRUE if status else ConditionStatus.FALSE
+    return Condition(
+        type=kind,
+        status=status,
+        reason=reason,
+        message=message,
+        observed_generation=generation,
+        last_transition_time=at,
+    )
+
+
+def state(conditions: Iterable[Condition], generation: int, *, unregistered: bool = False) -> ModuleState:
+    """The state of a module's latest generation.
+
+    Precedence: UNREGISTERED > ERROR > ACTIVE > REGISTERED > VALIDATED > DISCOVERED; a condition counts only
+    when it observed ``generation``.
+    """
+    listed = list(conditions)
+    if unregistered:
+        return ModuleState.UNREGISTERED
+    if is_true(listed, STALLED, generation):
+        return ModuleState.ERROR
+    if is_true(listed, REGISTERED, generation):
+        return ModuleState.ACTIVE if is_true(listed, PROGRAMMED, generation) else ModuleState.REGISTERED
+    if is_true(listed, VALID, generation):
+        return ModuleState.VALIDATED
+    return ModuleState.DISCOVERED
+
+
+def _place(condition: Condition) -> tuple[int, str]:
+    return (ORDER.index(condition.type) if condition.type in ORDER else len(ORDER), condition.type)

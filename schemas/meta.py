@@ -1,0 +1,92 @@
+"""The grammar of every kind: metadata, conditions and the two ways of reading.
+
+Models are tolerant: a field they do not know is ignored, so that an older reader survives a newer writer.
+Admission reads the same models strictly (``extra="forbid"``, ``strict=True``); see `controlplane.admission`.
+"""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Annotated, Any, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic.alias_generators import to_camel
+
+Json: TypeAlias = dict[str, Any]
+"""A JSON object as Python holds it."""
+
+Name: TypeAlias = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+"""A DNS label (RFC 1123): 1 to 63 of ``a-z 0-9 -``, alphanumeric at both ends, no dots."""
+
+
+class Model(BaseModel):
+    """Base of everything on the wire: camelCase names, immutable once read."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore", use_enum_values=False
+    )
+
+    def wire(self) -> Json:
+        """This model as JSON values under wire names, without fields that are unset or null."""
+        return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+class ConditionStatus(StrEnum):
+    """What is known about a condition; an absent condition is `UNKNOWN`."""
+
+    TRUE = "True"
+    FALSE = "False"
+    UNKNOWN = "Unknown"
+
+
+class Condition(Model):
+    """One observation about an object (the Kubernetes API convention ``metav1.Condition``)."""
+
+    type: str
+    status: ConditionStatus
+    reason: str
+    """CamelCase, for programs."""
+    message: str = ""
+    """For people: what happened, where, what to do next."""
+    observed_generation: int = 0
+    last_transition_time: datetime
+    """When ``status`` last changed; a condition that stays as it is keeps it."""
+
+
+class ManagedField(Model):
+    """Which top-level field groups of the spec one manager owns (server-side apply, by group)."""
+
+    manager: str
+    operation: str = "Apply"
+    fields: list[str] = []
+    """Paths of owned groups, such as ``spec.routing`` or ``metadata.labels``."""
+    time: datetime | None = None
+
+
+class ObjectMeta(Model):
+    """The metadata of a stored object, Kubernetes words and meanings."""
+
+    name: str = ""
+    uid: str = ""
+    generation: int = 0
+    """Counts changes of the spec; starts at 1 for each uid."""
+    resource_version: str = ""
+    """The store's revision of the last write, as an opaque string."""
+    creation_timestamp: datetime | None = None
+    deletion_timestamp: datetime | None = None
+    finalizers: list[str] = []
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+    managed_fields: list[ManagedField] = []
+
+
+class ListMeta(Model):
+    """The metadata of a list: the revision it was read at, and how to go on reading."""
+
+    resource_version: str = ""
+    continue_: str | None = Field(default=None, alias="continue")
+    remaining_item_count: int | None = None
+
+
+def now_text(moment: datetime) -> str:
+    """``moment`` as RFC 3339 in UTC with microseconds, the one spelling of time in stored objects."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -1,0 +1,241 @@
+"""Kind Module: one hosted module, what is asked for it (spec) and what is seen of it (status)."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from schemas import names
+from schemas.meta import Condition, Json, Model, Name, ObjectMeta
+from schemas.policies import AuthRequirement, EffectivePolicy
+
+Digest = Annotated[str, StringConstraints(pattern=r"^sha256:[0-9a-f]{64}$")]
+Word = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+
+
+class ModuleState(StrEnum):
+    """Where the latest generation of a module stands; a projection of conditions, never a second truth."""
+
+    DISCOVERED = "DISCOVERED"
+    VALIDATED = "VALIDATED"
+    REGISTERED = "REGISTERED"
+    ACTIVE = "ACTIVE"
+    ERROR = "ERROR"
+    UNREGISTERED = "UNREGISTERED"
+
+
+class ModuleType(StrEnum):
+    """What a module is for."""
+
+    CORE = "core"
+    ANALYTICS = "analytics"
+    INTEGRATION = "integration"
+    VISUALIZATION = "visualization"
+    REPORTING = "reporting"
+    AI_ML = "ai_ml"
+
+
+class ModuleStage(StrEnum):
+    """How far a module's owners consider it grown."""
+
+    DEVELOPMENT = "development"
+    TESTING = "testing"
+    ACTIVE = "active"
+    DEPRECATED = "deprecated"
+    RETIRED = "retired"
+
+
+class Source(Model):
+    """Where a module's code is."""
+
+    path: Annotated[str, StringConstraints(max_length=512)] | None = None
+    """Below the modules path; default: the entry point's top package."""
+    digest: Digest | None = None
+    """The packed code; set by discovery, or pinned by a person."""
+
+
+class Routing(Model):
+    """The address of a module's routes: ``/api/v1/modules/{apiVersion}/{namespace}/…``."""
+
+    api_version: Literal["v1", "v2", "v3"] = "v1"
+    namespace: Name | None = None
+    """Default: the module's name."""
+
+
+class Dependency(Model):
+    """Another module that has to serve before this one is first registered."""
+
+    name: Word
+    version: str = "*"
+    """A range in npm's grammar, such as ``>=1.2 <2`` or ``^1.4``."""
+
+
+class HealthPolicy(Model):
+    """How workers check a module's health."""
+
+    interval_seconds: Annotated[float, Field(ge=1, le=3600)] = 10
+    timeout_seconds: Annotated[float, Field(gt=0, le=60)] = 2
+    failure_threshold: Annotated[int, Field(ge=1, le=100)] = 3
+
+
+class Limits(Model):
+    """What one module may take of a worker."""
+
+    timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 30
+    """Until the response starts."""
+    max_body_bytes: Annotated[int, Field(ge=0, le=1 << 34)] = 1_048_576
+    max_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 100
+    max_threads: Annotated[int, Field(ge=1, le=1_000)] = 20
+    """Of the thread pool that runs ``def`` handlers."""
+
+
+class Placement(Model):
+    """Which workers serve a module."""
+
+    worker_selector: dict[str, str] = {}
+    """Labels that a worker must carry, all of them; empty selects every worker."""
+
+
+class Rollout(Model):
+    """How a new generation is taken into use."""
+
+    bake_seconds: Annotated[int, Field(ge=0, le=86_400)] = 0
+
+
+class Loading(StrEnum):
+    """When a worker loads a module's code."""
+
+    EAGER = "eager"
+    LAZY = "lazy"
+
+
+class Tenancy(StrEnum):
+    """Whether callers need their organisation's ModuleAccess."""
+
+    SHARED = "shared"
+    ORGANISATION = "organisation"
+
+
+class ModuleSpec(Model):
+    """What is asked for a module."""
+
+    entry_point: Annotated[
+        str, StringConstraints(pattern=r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*$", max_length=256)
+    ]
+    """Python module ``:`` attribute, inside the module's own source."""
+    source: Source = Source()
+    version: Annotated[str, StringConstraints(max_length=128)] = "0.0.0"
+    """The module's own semantic version (semver.org 2.0.0)."""
+    type: ModuleType = ModuleType.CORE
+    stage: ModuleStage = ModuleStage.DEVELOPMENT
+    display_name: Annotated[str, StringConstraints(max_length=256)] = ""
+    description: Annotated[str, StringConstraints(max_length=4096)] = ""
+    author: Annotated[str, StringConstraints(max_length=256)] = ""
+    routing: Routing = Routing()
+    auth: AuthRequirement | None = None
+    """A floor under every route; absent: no floor."""
+    permissions: list[Word] = []
+    """Catalogue of what this module's routes may ask for; empty: not restricted."""
+    tenancy: Tenancy = Tenancy.SHARED
+    dependencies: list[Dependency] = []
+    config: Json = {}
+    config_schema: Json = {}
+    """JSON Schema that ``config`` has to satisfy; empty: anything."""
+    health: HealthPolicy = HealthPolicy()
+    limits: Limits = Limits()
+    placement: Placement = Placement()
+    rollout: Rollout = Rollout()
+    loading: Loading = Loading.EAGER
+    suspend: bool = False
+    """Freezes roll-out; routes keep serving, deletion works."""
+
+    def namespace(self, name: str) -> str:
+        """The namespace of a module called ``name``."""
+        return self.routing.namespace or name
+
+    def source_path(self) -> str:
+        """Where the code lies below the modules path."""
+        return self.source.path or self.entry_point.split(":")[0].split(".")[0]
+
+
+class ServingStatus(Model):
+    """The newest generation that was ever programmed: what traffic gets."""
+
+    generation: int
+    digest: str = ""
+    version: str = ""
+    since: datetime
+
+
+class RouteStatus(Model):
+    """One route of the serving or registered generation."""
+
+    method: str
+    path: str
+    auth: str
+    """The effective level."""
+
+
+class WorkerCounts(Model):
+    """How many workers hold the latest generation."""
+
+    desired: int = 0
+    applied: int = 0
+    rejected: int = 0
+    joining: int = 0
+    lost: int = 0
+
+
+class ModuleStatus(Model):
+    """What is seen of a module; written by the reconciler only."""
+
+    state: ModuleState = ModuleState.DISCOVERED
+    observed_generation: int = 0
+    serving: ServingStatus | None = None
+    conditions: list[Condition] = []
+    routes: list[RouteStatus] = []
+    workers: WorkerCounts = WorkerCounts()
+
+
+class Module(Model):
+    """One hosted module."""
+
+    api_version: Literal["modplane.dev/v1"] = "modplane.dev/v1"
+    kind: Literal["Module"] = "Module"
+    metadata: ObjectMeta = ObjectMeta()
+    spec: ModuleSpec
+    status: ModuleStatus = ModuleStatus()
+
+
+class DesiredRoute(Model):
+    """One route as a worker has to serve it."""
+
+    methods: list[str]
+    path: str
+    policy: EffectivePolicy
+
+
+class DesiredModule(Model):
+    """The payload of a module's desired document: all that a worker needs to serve it."""
+
+    entry_point: str
+    digest: str
+    source_path: str
+    version: str = "0.0.0"
+    display_name: str = ""
+    type: str = "core"
+    stage: str = "development"
+    api_version: str = "v1"
+    namespace: str
+    routes: list[DesiredRoute] = []
+    tenancy: Tenancy = Tenancy.SHARED
+    config: Json = {}
+    health: HealthPolicy = HealthPolicy()
+    limits: Limits = Limits()
+    worker_selector: dict[str, str] = {}
+    loading: Loading = Loading.EAGER
+
+    def prefix(self) -> str:
+        """The path below which this module's routes are served."""
+        return f"{names.MODULES_PREFIX}/{self.api_version}/{self.namespace}"

@@ -1,0 +1,98 @@
+"""What a worker says of itself every few seconds and on change, and the kind Worker made of it."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from schemas.meta import Model, ObjectMeta
+
+
+class WorkerState(StrEnum):
+    """How a worker's applied set stands to the desired one."""
+
+    SYNCED = "synced"
+    """The verified desired set is applied, with nothing pending or rejected."""
+    DEGRADED = "degraded"
+    """The verified desired set is applied but for the pending and rejected modules."""
+    OUT_OF_SYNC = "out_of_sync"
+    """The desired set is newer, unverified or contradictory; the last good state serves."""
+    EMPTY = "empty"
+    """Synced, and the desired set is empty."""
+    NEVER_LOADED = "never_loaded"
+    """Nothing was ever applied in this boot."""
+
+
+class Pending(Model):
+    """A module whose latest document is not applied yet but may be."""
+
+    module: str
+    generation: int
+    since: datetime
+    next_retry: datetime | None = None
+    reason: str
+    """CamelCase, for programs."""
+    message: str = ""
+
+
+class Rejected(Model):
+    """A module whose latest document this worker refused for good (until code, configuration or host change)."""
+
+    module: str
+    generation: int
+    reason: str
+    message: str
+    serving_since: datetime | None = None
+    """Since when the last good generation serves instead; None: nothing serves."""
+
+
+class WorkerReport(Model):
+    """The document of one worker in ``MODPLANE_WORKERS``.
+
+    Applied (epoch, revision) means that every document up to it is applied, pending or rejected.
+    """
+
+    id: str
+    boot: str
+    """8 random hex digits per process start."""
+    labels: dict[str, str] = {}
+    address: str = ""
+    """URL of this worker's own door."""
+    host_version: str = ""
+    store: str = ""
+    """Id of the store whose desired state is applied."""
+    observed_epoch: int = 0
+    observed_revision: int = 0
+    """Of the newest head seen."""
+    applied_epoch: int = 0
+    applied_revision: int = 0
+    set_hash: str = ""
+    modules: int = 0
+    """How many modules serve."""
+    state: WorkerState = WorkerState.NEVER_LOADED
+    synced: bool = False
+    """Whether the first sync of this boot is finished; only then does the worker count."""
+    leaving: bool = False
+    pending: list[Pending] = []
+    rejected: list[Rejected] = []
+    sequence: int = 0
+    """Counts reports within a boot."""
+    loop_lag_seconds: float = 0.0
+    memory_bytes: int = 0
+    started_at: datetime
+    reported_at: datetime
+
+
+class WorkerStatus(Model):
+    """What the control plane knows of a worker."""
+
+    report: WorkerReport | None = None
+    lost: bool = False
+
+
+class Worker(Model):
+    """One data-plane process (read only)."""
+
+    api_version: Literal["modplane.dev/v1"] = "modplane.dev/v1"
+    kind: Literal["Worker"] = "Worker"
+    metadata: ObjectMeta = ObjectMeta()
+    status: WorkerStatus = WorkerStatus()
