@@ -1,5 +1,5 @@
 """The plane that decides: keeps every module as declared.
 
 Owns: admission, the store, the loop, what is desired.  Imports: schemas.
-Comes from: people, programs, rows, folders.  Goes to: NATS, for workers and subscribers.  Never: serves a module's request.
+Comes from: people, programs, rows, folders.  Goes to: NATS.  Never: serves a module's request.
 """

@@ -11,9 +11,9 @@ PREFIX: Final = "sha256:"
 
 
 def source_digest(files: Iterable[tuple[str, bytes]]) -> str:
-    """``sha256:<hex>`` over (relative POSIX path, content) pairs, in path order.
+    r"""``sha256:<hex>`` over (relative POSIX path, content) pairs, in path order.
 
-    Each file adds ``<path>\\0<sha256 of content>\\n``, so that no two listings share their bytes.
+    Each file adds ``<path>\0<sha256 of content>\n``, so that no two listings share their bytes.
     """
     total = hashlib.sha256()
     for path, content in sorted(files):
