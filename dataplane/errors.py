@@ -1,0 +1,39 @@
+"""Every error that the data plane raises on purpose.
+
+::
+
+    DataPlaneError
+    ├── LoadFailed      the code, its type or its routes are wrong: it will fail again (rule 18: quarantine)
+    ├── StartFailed     a module's start did not end well: it may heal (retried with back-off)
+    └── DocumentRefused a desired document that cannot be believed or read; the last good one stays
+
+Raised by `dataplane.runtime` and `dataplane.agent`; caught by the agent, which turns each into a line of the
+worker's report.  A request never sees one: the gateway answers with problem documents.
+"""
+
+
+class DataPlaneError(Exception):
+    """What went wrong, where, and whether another try can help."""
+
+    def __init__(self, reason: str, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.reason = reason
+        """CamelCase, for programs, such as ``ImportFailed``."""
+        self.message = message
+        """For people: what happened, where, what to do next."""
+        self.retryable = retryable
+
+
+class LoadFailed(DataPlaneError):
+    """A module that cannot be built, today or tomorrow, from this code, configuration and host."""
+
+
+class StartFailed(DataPlaneError):
+    """A module that was built but did not start: its lifespan failed or took too long."""
+
+    def __init__(self, reason: str, message: str, *, retryable: bool = True) -> None:
+        super().__init__(reason, message, retryable=retryable)
+
+
+class DocumentRefused(DataPlaneError):
+    """A desired document with a wrong digest, an unknown schema or a payload that cannot be read."""
