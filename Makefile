@@ -1,0 +1,64 @@
+# Everything a person does here, from a clean clone on.  `make` alone lists the targets.
+
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+ARGS ?=
+MINUTES ?= 5
+
+.PHONY: help setup up test test-all lint bench soak
+
+help: ## list the targets
+	@echo "modplane: targets of this Makefile"
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## make .venv with the locked dependencies; does nothing when nothing changed
+
+$(STAMP): pyproject.toml deploy/requirements.txt
+	@command -v $(PYTHON) > /dev/null || { echo "setup: no $(PYTHON) on PATH; install Python 3.11 or newer, or say PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "setup: $(PYTHON) is older than 3.11; say PYTHON=python3.11" >&2; exit 1; }
+	@[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV) || { echo "setup: could not make $(VENV); on Debian: apt-get install python3-venv" >&2; exit 1; }
+	@echo "setup: installing the locked dependencies into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $(STAMP)
+
+up: setup ## run everything on this machine with the examples; ARGS="--workers 4 --data-port 9000"
+	@exec $(BIN)/modplane up --modules deploy/examples --data-dir .modplane $(ARGS)
+
+test: setup ## the tests, their coverage held at 90 %; ARGS="-k name" narrows them
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --fail-under=90
+
+test-all: setup ## the tests, with the slow ones
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report --fail-under=90
+
+lint: setup ## formatting, style, types, who may import what, published schemas, documents
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python -m schemas.publishing --check
+	@$(BIN)/python -m pytest -q tests/documents
+
+bench: setup ## measure: apply to live, dispatch at 1 and 1,000 modules, bare FastAPI beside it
+	@$(BIN)/python -m pytest tests/bench -s -q --override-ini=timeout=900 $(ARGS)
+
+soak: setup ## repeat the journeys against real processes for MINUTES (5) and stop at the first failure
+	@end=$$(( $$(date +%s) + $(MINUTES) * 60 )); round=0; \
+	while [ $$(date +%s) -lt $$end ]; do \
+		round=$$(( round + 1 )); echo "soak: round $$round"; \
+		$(BIN)/python -m pytest tests/journeys -q -x -p no:cacheprovider $(ARGS); \
+	done; \
+	echo "soak: $$round rounds, no failure"
