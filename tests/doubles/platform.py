@@ -1,0 +1,237 @@
+"""A whole modplane as a user runs it: `modplane up` in its own folders, driven from outside.
+
+Real processes, real NATS, real SQLite.  Everything is on free ports of 127.0.0.1 and ends with the test.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import nats
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "deploy" / "examples"
+MODPLANE = [sys.executable, "-m", "controlplane.cli.main"]
+
+
+class Platform:
+    """One running `modplane up`."""
+
+    def __init__(self, home: Path, *, workers: int = 1, examples: bool = True) -> None:
+        self.home = home
+        self.data = home / "data"
+        self.modules = home / "modules"
+        self.workers = workers
+        self.endpoints: dict[str, Any] = {}
+        self.process: subprocess.Popen[bytes] | None = None
+        self.http = httpx.Client(timeout=10)
+        home.mkdir(parents=True, exist_ok=True)
+        if examples:
+            shutil.copytree(EXAMPLES, self.modules, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            self.modules.mkdir(exist_ok=True)
+
+    def start(self, *, timeout: float = 60.0) -> None:
+        """Start it and wait until ``endpoints.json`` says where it is."""
+        (self.data / "endpoints.json").unlink(missing_ok=True)
+        self.log = (self.home / "up.log").open("ab")
+        self.process = subprocess.Popen(
+            [
+                *MODPLANE, "up", "--data-dir", str(self.data), "--modules", str(self.modules),
+                "--workers", str(self.workers), "--control-port", "0", "--data-port", "0", "--nats-port", "0",
+            ],
+            stdout=self.log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True, cwd=self.home,
+        )  # fmt: skip
+        deadline = time.monotonic() + timeout
+        while not (self.data / "endpoints.json").exists():
+            if self.process.poll() is not None:
+                raise AssertionError(f"up ended with {self.process.returncode}:\n{self.output()}")
+            if time.monotonic() > deadline:
+                raise AssertionError(f"up is not ready after {timeout} s:\n{self.output()}")
+            pause()
+        self.endpoints = json.loads((self.data / "endpoints.json").read_text())
+
+    def stop(self, sign: signal.Signals = signal.SIGTERM, *, timeout: float = 30.0) -> int:
+        """Ask it to stop and wait; returns its exit code."""
+        if self.process is None:
+            return 0
+        if self.process.poll() is None:
+            self.process.send_signal(sign)
+        try:
+            code = self.process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            for child in [*self.children(), psutil.Process(self.process.pid)]:
+                child.kill()
+            raise AssertionError(f"up did not stop within {timeout} s:\n{self.output()}") from None
+        self.log.close()
+        return code
+
+    def output(self) -> str:
+        """Everything that it printed."""
+        return (self.home / "up.log").read_text(errors="replace")
+
+    def children(self) -> list[psutil.Process]:
+        """Every process below `up`."""
+        assert self.process is not None
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(self.process.pid).children(recursive=True)
+        return []
+
+    def child(self, *words: str) -> psutil.Process:
+        """The child whose command line has all ``words``."""
+        for child in self.children():
+            with contextlib.suppress(psutil.NoSuchProcess):
+                line = " ".join(child.cmdline())
+                if all(word in line for word in words):
+                    return child
+        raise AssertionError(f"no child with {words}")
+
+    @property
+    def control(self) -> str:
+        """The control plane's URL."""
+        return str(self.endpoints["controlPlane"])
+
+    @property
+    def door(self) -> str:
+        """The data plane's URL."""
+        return str(self.endpoints["dataPlane"])
+
+    def cli(self, *words: str, check: int | None = 0, stdin: str | None = None, timeout: float = 60) -> str:
+        """Run ``modplane WORDS`` as a user; returns stdout."""
+        done = subprocess.run(
+            [*MODPLANE, *words],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            env={**os.environ, "MODPLANE_SERVER": self.control},
+            cwd=self.home,
+            check=False,
+        )
+        if check is not None:
+            assert done.returncode == check, (
+                f"{words} → {done.returncode}\n{done.stdout}\n{done.stderr}\n{self.output()}"
+            )
+        return done.stdout if check in (None, 0) else done.stdout + done.stderr
+
+    def object(self, plural: str, name: str) -> dict[str, Any] | None:
+        """One object as the API shows it, or None."""
+        answer = self.http.get(f"{self.control}/apis/modplane.dev/v1/{plural}/{name}")
+        return answer.json() if answer.status_code == 200 else None  # type: ignore[no-any-return]
+
+    def state(self, name: str) -> str | None:
+        """A module's state, or None."""
+        found = self.object("modules", name)
+        return found["status"].get("state") if found else None
+
+    def wait_state(self, name: str, state: str | None, *, timeout: float = 20.0) -> None:
+        """Wait until a module is in ``state`` (None: gone)."""
+        wait_for(
+            lambda: self.state(name) == state,
+            timeout=timeout,
+            what=lambda: f"{name} {state}: {self.object('modules', name)}\n{self.output()}",
+        )
+
+    def call(self, path: str, method: str = "GET", **more: Any) -> httpx.Response:
+        """Call a module's route on the data port; ``path`` from the version on."""
+        return self.http.request(method, f"{self.door}/api/v1/modules/{path}", **more)
+
+    def database(self) -> sqlite3.Connection:
+        """The database as a person opens it."""
+        return sqlite3.connect(self.data / "modplane.db", timeout=5, isolation_level=None)
+
+    @contextlib.asynccontextmanager
+    async def nats(self) -> AsyncIterator[nats.NATS]:
+        """A plain NATS client."""
+        client = await nats.connect(self.endpoints["nats"])
+        try:
+            yield client
+        finally:
+            await client.close()
+
+
+def pause(seconds: float = 0.02) -> None:
+    """The step of polling for a real process."""
+    import threading
+
+    threading.Event().wait(seconds)
+
+
+def wait_for(predicate: Any, *, timeout: float = 20.0, what: Any = "") -> Any:
+    """Poll until ``predicate()`` is true; AssertionError at the deadline."""
+    deadline = time.monotonic() + timeout
+    while True:
+        value = predicate()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout} s: {what() if callable(what) else what}")
+        pause()
+
+
+@contextlib.contextmanager
+def running(home: Path, **options: Any) -> Iterator[Platform]:
+    """A platform for one test; everything it started is gone afterwards."""
+    platform = Platform(home, **options)
+    platform.start()
+    try:
+        yield platform
+    finally:
+        platform.stop()
+        platform.http.close()
+
+
+PLAIN = '''"""A module with one open route."""
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from dataplane.sdk import BaseModuleRouter, ModuleMetadata, ModuleType, require_module_auth
+
+
+class {cls}(BaseModuleRouter):
+    @classmethod
+    def create_instance(cls) -> "{cls}":
+        return cls(ModuleMetadata(module_id="{id}", name="{id}", version="{version}", module_type=ModuleType.CORE))
+
+    def register_routes(self, router: APIRouter) -> None:
+        @router.get("{path}")
+        @require_module_auth(auth_level="NONE")
+        async def hello() -> dict[str, Any]:
+            return {{"module": "{id}", "say": "{say}"}}
+
+        @router.get("/guarded")
+        async def guarded() -> dict[str, Any]:
+            return {{"secret": True}}
+'''
+
+
+def module_source(module_id: str, *, path: str = "/hello", say: str = "hello", version: str = "1.0.0") -> str:
+    """Source of a plain module."""
+    cls = "".join(word.title() for word in module_id.split("_")) + "Module"
+    return PLAIN.format(cls=cls, id=module_id, path=path, say=say, version=version)
+
+
+def manifest(module_id: str, **spec: Any) -> str:
+    """A manifest (JSON is YAML) of a plain module."""
+    cls = "".join(word.title() for word in module_id.split("_")) + "Module"
+    return json.dumps(
+        {
+            "apiVersion": "modplane.dev/v1",
+            "kind": "Module",
+            "metadata": {"name": module_id.replace("_", "-")},
+            "spec": {"entryPoint": f"{module_id}:{cls}", "version": "1.0.0", **spec},
+        }
+    )
