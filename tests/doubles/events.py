@@ -1,0 +1,50 @@
+"""Reading lifecycle events as any subscriber would: with a plain NATS client."""
+
+import json
+from typing import Any
+
+import nats
+from nats.js.api import ConsumerConfig, DeliverPolicy
+
+
+async def stored_events(client: nats.NATS, subject: str = "modplane.events.>") -> list[dict[str, Any]]:
+    """Every event in the stream under ``subject``, in stream order."""
+    stream = client.jetstream()
+    subscription = await stream.subscribe(
+        subject,
+        stream="MODPLANE_EVENTS",
+        ordered_consumer=True,
+        config=ConsumerConfig(deliver_policy=DeliverPolicy.ALL),
+    )
+    found: list[dict[str, Any]] = []
+    waiting = (await subscription.consumer_info()).num_pending
+    delivered = waiting or 0
+    try:
+        while len(found) < delivered:
+            message = await subscription.next_msg(timeout=5)
+            found.append(json.loads(message.data))
+            delivered = max(delivered, len(found) + message.metadata.num_pending)
+    finally:
+        await subscription.unsubscribe()
+    return found
+
+
+def states(events: list[dict[str, Any]], uid: str | None = None) -> list[str]:
+    """The states in order, repeats (by id) removed."""
+    seen: set[str] = set()
+    result = []
+    for event in events:
+        if event["id"] in seen or (uid is not None and event["data"]["uid"] != uid):
+            continue
+        seen.add(event["id"])
+        result.append(event["data"]["to"])
+    return result
+
+
+def sequences(events: list[dict[str, Any]], uid: str) -> list[int]:
+    """The sequence numbers of one object's events, repeats (by id) removed."""
+    seen: dict[str, int] = {}
+    for event in events:
+        if event["data"].get("uid") == uid:
+            seen.setdefault(event["id"], event["data"]["sequence"])
+    return list(seen.values())
