@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
+import nats.errors
 import pytest
 
 from tests.doubles.events import sequences, stored_events
@@ -41,7 +43,7 @@ def control_plane_is_back(platform: Platform) -> None:
     def alive() -> bool:
         try:
             return platform.http.get(f"{platform.control}/ready").status_code == 200
-        except Exception:
+        except httpx.HTTPError:
             return False
 
     wait_for(alive, timeout=30, what=platform.output)
@@ -117,7 +119,7 @@ def test_a_wiped_bucket_is_rebuilt_and_no_route_is_lost(platform: Platform, how:
         async with platform.nats() as client:
             try:
                 return set(await (await client.jetstream().key_value("MODPLANE_DESIRED")).keys())
-            except Exception:
+            except nats.errors.Error:
                 return set()
 
     with flowing(f"{platform.door}/api/v1/modules/v1/kept-a/hello") as traffic:
