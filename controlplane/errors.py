@@ -20,6 +20,7 @@
 Raised by every room of the plane; the doors (`controlplane.api`, `controlplane.cli`) turn them into answers.
 Pure: imports only the words of `schemas`.
 """
+# ruff: noqa: N818 (the names say what happened; every one of them is an error, and `except errors.Conflict` reads so)
 
 from collections.abc import Mapping, Sequence
 
