@@ -1,0 +1,411 @@
+"""What one write makes of one object: pure, so that a dry run, a list and a single call all tell the same story.
+
+    Write (what is asked) + Record (what is stored) ──plan──▶ Step (what is to be stored, and how to call it)
+
+Always holds: server-owned metadata (uid, generation, times, our finalizer, status) never comes from the caller;
+the generation moves exactly when the spec does; a Step with ``after is before`` costs no write.  Validation and
+ownership are `controlplane.admission`'s; here they are put in order.  Called by `controlplane.writing` inside a
+transaction (or a reading, for dry runs), which may run it twice.
+"""
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, Final
+
+from controlplane import errors
+from controlplane.admission import defaulting, owning, validating
+from controlplane.store.records import Record
+from schemas import conditions, kinds, names
+from schemas.meta import Condition, ConditionStatus, Json
+from schemas.module import ModuleState, ModuleStatus
+from schemas.problems import Violation
+
+SERVER_OWNED: Final = (
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "managedFields",
+    "selfLink",
+)
+"""Metadata that a round trip brings back and that nobody but the server sets."""
+
+PATH_GROUP: Final = "spec.source.path"
+
+Digests = Callable[[str], str | None]
+"""From a source path to the digest of the code that lies there now."""
+
+
+class Action(StrEnum):
+    """What a caller asks for."""
+
+    APPLY = "apply"
+    CREATE = "create"
+    REPLACE = "replace"
+    PATCH = "patch"
+    DELETE = "delete"
+
+
+class Verb(StrEnum):
+    """What became of it."""
+
+    CREATED = "created"
+    CONFIGURED = "configured"
+    UNCHANGED = "unchanged"
+    REFUSED = "refused"
+    DELETED = "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """One asked-for change of one object."""
+
+    action: Action
+    kind: str
+    name: str
+    document: Json = field(default_factory=dict)
+    """The manifest (apply, create, replace), without server-owned fields."""
+    edit: Callable[[Json], Any] | None = None
+    """For patches: from the present object to the wanted one."""
+    problems: tuple[Violation, ...] = ()
+    """What validation found in ``document`` alone; an apply of a part may still make a valid whole."""
+    manager: str = ""
+    force: bool = False
+    uid: str = ""
+    """If given, the object has to have it."""
+    revision: int | None = None
+    """If given, the object has to stand at it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a write comes to."""
+
+    verb: Verb
+    before: Record | None
+    after: Record
+    gone: bool = False
+    """Whether the object leaves the store with this step."""
+
+    @property
+    def new_generation(self) -> bool:
+        """Whether the step stores a spec that was not there before."""
+        return not self.gone and (self.before is None or self.before.generation != self.after.generation)
+
+
+def intake(
+    action: Action, document: Any, *, manager: str = "", force: bool = False, where: tuple[str, str] | None = None
+) -> Write:
+    """A Write from a manifest as it came in; raises `errors.Invalid` when it does not even name an object.
+
+    ``where`` is the (kind, name) of the address, with which the document has to agree; an empty name agrees.
+    """
+    kind, name = _address(document)
+    if where is not None and (kind != where[0] or name != (where[1] or name)):
+        message = f"the address says {where[0]} {where[1]}, the document {kind} {name}; make them agree"
+        raise errors.Invalid([Violation(pointer="/metadata/name", message=message)])
+    metadata = document["metadata"]
+    cleaned = cleaned_document(document)
+    normal, problems = validating.validate(cleaned)
+    if normal is not None:
+        cleaned = normal
+    return Write(
+        action=action,
+        kind=kind,
+        name=name,
+        document=cleaned,
+        problems=tuple(problems),
+        manager=manager,
+        force=force,
+        uid=str(metadata.get("uid") or ""),
+        revision=revision_of(metadata.get("resourceVersion")),
+    )
+
+
+def revision_of(text: Any) -> int | None:
+    """The revision that a ``resourceVersion`` names; None when there is none."""
+    if text in (None, "", "0"):
+        return None
+    if not isinstance(text, str) or not text.isascii() or not text.isdigit() or len(text) > 18:
+        message = f"{str(text)[:40]!r} is no resourceVersion of this server; leave it out or read the object again"
+        raise errors.Invalid([Violation(pointer="/metadata/resourceVersion", message=message)])
+    return int(text)
+
+
+def cleaned_document(document: Json) -> Json:
+    """A document without status, server-owned metadata and nulls in its metadata."""
+    metadata = {
+        key: value for key, value in document["metadata"].items() if key not in SERVER_OWNED and value is not None
+    }
+    return {**{key: value for key, value in document.items() if key != "status"}, "metadata": metadata}
+
+
+def plan(current: Record | None, write: Write, digests: Digests, now: datetime) -> Step:
+    """What ``write`` comes to when ``current`` is stored.  Raises `errors.ModplaneError` when it is refused."""
+    _check_kind(write.kind)
+    if write.action is Action.CREATE and current is not None:
+        raise errors.AlreadyExists(write.kind, write.name)
+    if current is None and write.action not in (Action.CREATE, Action.APPLY):
+        raise errors.NotFound(write.kind, write.name)
+    _check_preconditions(current, write)
+    if write.action is Action.DELETE:
+        assert current is not None
+        return _deleted(current, now)
+    wanted = _applied(current, write, now) if write.action is Action.APPLY else _updated(current, write, now)
+    touches_spec = current is None or "spec" in write.document or wanted.spec != current.spec
+    if write.kind == "Module" and touches_spec:
+        wanted = _with_digest(current, wanted, digests, now)
+    return _settled(current, wanted, now)
+
+
+def _address(document: Any) -> tuple[str, str]:
+    problems = []
+    if not isinstance(document, dict):
+        raise errors.Invalid([Violation(pointer="", message="an object is expected: apiVersion, kind, metadata, spec")])
+    kind, metadata = document.get("kind"), document.get("metadata")
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    if not isinstance(kind, str) or kind not in kinds.BY_NAME:
+        known = ", ".join(known.name for known in kinds.KINDS if known.writable)
+        problems.append(Violation(pointer="/kind", message=f"unknown kind {str(kind)[:80]!r}; known are {known}"))
+    if not isinstance(metadata, dict):
+        problems.append(Violation(pointer="/metadata", message="an object with at least a name is required"))
+    elif not isinstance(name, str) or not name:
+        problems.append(Violation(pointer="/metadata/name", message="a name is required", reason="FieldValueRequired"))
+    if problems:
+        raise errors.Invalid(problems)
+    assert isinstance(kind, str)
+    assert isinstance(name, str)
+    return kind, names.object_name(name)
+
+
+def _check_kind(kind: str) -> None:
+    if not kinds.BY_NAME[kind].writable:
+        raise errors.Invalid(
+            [Violation(pointer="/kind", message=f"{kinds.BY_NAME[kind].plural} are written by the control plane only")]
+        )
+
+
+def _check_preconditions(current: Record | None, write: Write) -> None:
+    if write.uid and (current is None or current.uid != write.uid):
+        there = "it does not exist" if current is None else f"its uid is {current.uid}"
+        raise errors.Conflict(f"{write.kind} {write.name!r}: the uid {write.uid} was asked for, but {there}")
+    if write.revision is not None and (current is None or current.revision != write.revision):
+        there = "it does not exist" if current is None else f"it stands at {current.revision}"
+        raise errors.Conflict(
+            f"{write.kind} {write.name!r}: resourceVersion {write.revision} was read, but {there}; "
+            "read it again and repeat your change"
+        )
+
+
+def _deleted(current: Record, now: datetime) -> Step:
+    if not current.finalizers:
+        return Step(Verb.DELETED, current, replace(current, deleted_at=current.deleted_at or now), gone=True)
+    if current.deleting:
+        return Step(Verb.DELETED, current, current)
+    return Step(Verb.DELETED, current, replace(current, deleted_at=now))
+
+
+def _blank(write: Write, now: datetime) -> Record:
+    finalizers = (names.FINALIZER,) if write.kind == "Module" else ()
+    return Record(
+        kind=write.kind,
+        name=write.name,
+        uid=str(uuid.uuid4()),
+        generation=0,
+        revision=0,
+        created_at=now,
+        finalizers=finalizers,
+    )
+
+
+def _applied(current: Record | None, write: Write, now: datetime) -> Record:
+    if current is not None and current.deleting and "spec" in write.document:
+        raise errors.Conflict(_leaving(current))
+    if write.problems and (current is None or not all(map(_may_heal, write.problems))):
+        raise errors.Invalid(write.problems)
+    base = current or _blank(write, now)
+    result = owning.apply(
+        _appliable(base),
+        base.managed_fields,
+        write.document,
+        kind=write.kind,
+        name=write.name,
+        manager=write.manager,
+        now=now,
+        force=write.force,
+    )
+    if result.conflicts:
+        raise _ownership(write, result.conflicts)
+    spec = result.spec
+    if current is not None and spec != current.spec:
+        spec = _validated(base, result.labels, result.annotations, spec)
+    given = write.document["metadata"].get("finalizers") or ()
+    return replace(
+        base,
+        labels=result.labels,
+        annotations=result.annotations,
+        finalizers=tuple(dict.fromkeys([*base.finalizers, *given])),
+        managed_fields=result.managed_fields,
+        spec=spec,
+    )
+
+
+def _updated(current: Record | None, write: Write, now: datetime) -> Record:
+    base = current or _blank(write, now)
+    document = write.document
+    if write.edit is not None:
+        document = _edited(base, write.edit(base.document()))
+    elif write.problems:
+        raise errors.Invalid(write.problems)
+    metadata = document["metadata"]
+    desired = owning.Content(
+        metadata.get("labels") or {}, metadata.get("annotations") or {}, document.get("spec") or {}
+    )
+    unset = owning.Content(spec=defaulting.default(base.kind, base.name, {}))
+    result = owning.update(
+        _content(current) if current is not None else unset,
+        base.managed_fields,
+        desired,
+        kind=write.kind,
+        name=write.name,
+        manager=write.manager,
+        now=now,
+    )
+    ours = [name for name in base.finalizers if name == names.FINALIZER]
+    return replace(
+        base,
+        labels=result.labels,
+        annotations=result.annotations,
+        finalizers=tuple(dict.fromkeys([*ours, *(metadata.get("finalizers") or ())])),
+        managed_fields=result.managed_fields,
+        spec=result.spec,
+    )
+
+
+def _edited(base: Record, edited: Any) -> Json:
+    """What a patch made of an object, validated; raises `errors.Invalid`."""
+    wanted = intake(Action.REPLACE, edited, where=(base.kind, base.name))
+    if wanted.problems:
+        raise errors.Invalid(wanted.problems)
+    _check_preconditions(base, wanted)
+    return wanted.document
+
+
+def _content(record: Record) -> owning.Content:
+    return owning.Content(record.labels, record.annotations, record.spec)
+
+
+def _appliable(record: Record) -> owning.Content:
+    """The content, without a source path that nobody asked for: it follows the entry point."""
+    spec = record.spec
+    if "source" in spec and not owning.owners_of(record.managed_fields, PATH_GROUP):
+        spec = {**spec, "source": {key: value for key, value in spec["source"].items() if key != "path"}}
+    return owning.Content(record.labels, record.annotations, spec)
+
+
+def _validated(base: Record, labels: Json, annotations: Json, spec: Json) -> Json:
+    """The spec of a merged whole, normalised and full; raises `errors.Invalid`."""
+    metadata: Json = {"name": base.name, "labels": labels, "annotations": annotations}
+    document = {"apiVersion": names.API_VERSION, "kind": base.kind, "metadata": metadata, "spec": spec}
+    normal, problems = validating.validate(document)
+    if normal is None or problems:
+        raise errors.Invalid(problems)
+    return defaulting.default(base.kind, base.name, normal.get("spec") or {})
+
+
+def _may_heal(problem: Violation) -> bool:
+    """Whether a part with this problem may still make a valid whole: something required is only not repeated."""
+    return problem.reason == "FieldValueRequired"
+
+
+def _with_digest(current: Record | None, wanted: Record, digests: Digests, now: datetime) -> Record:
+    """The code that lies at the source path now, unless a person pinned another."""
+    source = wanted.spec.get("source") or {}
+    path = source.get("path") or ""
+    digest = digests(path)
+    if digest is None and current is not None and (current.spec.get("source") or {}).get("path") == path:
+        digest = current.spec["source"].get("digest")
+    if digest is None:
+        return wanted
+    result = owning.put_group(
+        _content(wanted),
+        wanted.managed_fields,
+        owning.DIGEST,
+        digest,
+        kind=wanted.kind,
+        name=wanted.name,
+        manager=names.MANAGER_DISCOVERY,
+        now=now,
+    )
+    return replace(wanted, spec=result.spec, managed_fields=result.managed_fields)
+
+
+def _settled(current: Record | None, wanted: Record, now: datetime) -> Step:
+    """The last word: generation, state, and whether anything is to be written at all."""
+    if current is None:
+        return Step(Verb.CREATED, None, _next_generation(wanted, now))
+    wanted = replace(wanted, managed_fields=_quiet(current.managed_fields, wanted.managed_fields))
+    if current.deleting:
+        return _settled_leaving(current, wanted)
+    if wanted == current:
+        return Step(Verb.UNCHANGED, current, current)
+    if wanted.spec != current.spec:
+        wanted = _next_generation(wanted, now)
+    return Step(Verb.CONFIGURED, current, wanted)
+
+
+def _settled_leaving(current: Record, wanted: Record) -> Step:
+    """An object on its way out: labels may change and finalizers may go, nothing else."""
+    if wanted.spec != current.spec or not set(wanted.finalizers) <= set(current.finalizers):
+        raise errors.Conflict(_leaving(current))
+    if wanted == current:
+        return Step(Verb.UNCHANGED, current, current)
+    return Step(Verb.CONFIGURED, current, wanted, gone=not wanted.finalizers)
+
+
+def _quiet(before: list[Json], after: list[Json]) -> list[Json]:
+    """``after`` in which an entry with the same groups keeps its time."""
+    known = {(entry.get("manager"), entry.get("operation")): entry for entry in before}
+    quiet = []
+    for entry in after:
+        old = known.get((entry.get("manager"), entry.get("operation")))
+        quiet.append(old if old is not None and old.get("fields") == entry.get("fields") else entry)
+    return quiet
+
+
+def _next_generation(record: Record, now: datetime) -> Record:
+    record = replace(record, generation=record.generation + 1)
+    if record.kind != "Module":
+        return record
+    pending = conditions.condition(
+        conditions.VALID,
+        ConditionStatus.UNKNOWN,
+        "Pending",
+        f"generation {record.generation} waits to be looked at",
+        record.generation,
+        now,
+    )
+    status = record.status or ModuleStatus().wire()
+    known = [Condition.model_validate(entry) for entry in status.get("conditions", ())]
+    listed = [entry.wire() for entry in conditions.put(known, pending)]
+    return replace(record, status={**status, "state": ModuleState.DISCOVERED.value, "conditions": listed})
+
+
+def _leaving(record: Record) -> str:
+    return (
+        f"{record.kind} {record.name!r} is being deleted (held by {', '.join(record.finalizers) or 'nobody'}); "
+        "wait until it is gone, then write it again"
+    )
+
+
+def _ownership(write: Write, conflicts: dict[str, list[str]]) -> errors.OwnershipConflict:
+    listed = "; ".join(f"{group} belongs to {', '.join(owners)}" for group, owners in sorted(conflicts.items()))
+    return errors.OwnershipConflict(
+        f"{write.kind} {write.name!r}: {listed}; leave these fields out, agree with the owner, or take them with force",
+        {group: ", ".join(owners) for group, owners in conflicts.items()},
+    )

@@ -1,0 +1,317 @@
+"""The one write path: whoever wants an object changed, a program, a person's SQL row or discovery, comes through here.
+
+    documents ──intake──▶ Writes ──plan──▶ Steps ──one transaction──▶ Outcomes
+
+Always holds: one call is one transaction; a refused item of a list stores nothing and holds up no other; a dry run
+takes the same steps over a reading and writes nothing; a new generation of a Module is DISCOVERED, with its event,
+in the transaction that stores it.  Called by `controlplane.api` and `controlplane.discovery`; the store's listeners
+(`controlplane.reconcile`) carry on from the commit.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+import structlog
+
+from controlplane import errors, planning
+from controlplane.admission import merging
+from controlplane.store import stores, transactions
+from controlplane.store.records import Record
+from schemas.kits.clocks import Clock
+from schemas.meta import Json
+from schemas.module import ModuleState
+from schemas.problems import Violation
+
+logger = structlog.get_logger("controlplane.writing")
+
+BULK: Final = 8
+"""From how many documents on they are validated in a thread, so that the event loop goes on serving."""
+
+_ROUNDS: Final = 4
+
+
+class SourceResolver(Protocol):
+    """Who knows what code lies where."""
+
+    async def resolve(self, path: str) -> str | None:
+        """The digest of the packed source below the modules path, packed anew if changed; None: nothing there."""
+        ...
+
+
+class Seeing(Protocol):
+    """What planning reads: a transaction or a reading."""
+
+    def list(self, kind: str, *, names: Any = None) -> list[Record]:
+        """The objects of a kind with one of ``names``."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one item."""
+
+    verb: str
+    """``created``, ``configured``, ``unchanged``, ``refused`` or ``deleted``."""
+    record: Record | None
+    """The object as it is now stored (dry run: as it would be); None when refused."""
+    error: errors.ModplaneError | None = None
+    gone: bool = False
+    """Whether the object left the store at once."""
+
+
+class Writer:
+    """Applies, creates, replaces, patches and deletes objects."""
+
+    def __init__(self, store: stores.Store, clock: Clock, sources: SourceResolver | None = None) -> None:
+        self._store = store
+        self._clock = clock
+        self._sources = sources
+
+    async def apply(
+        self,
+        documents: Sequence[Json],
+        *,
+        manager: str,
+        force: bool = False,
+        dry_run: bool = False,
+        reason: str = "",
+        where: tuple[str, str] | None = None,
+    ) -> list[Outcome]:
+        """Server-side apply of every document in one transaction; an answer per item, refusals included."""
+
+        def take() -> list[planning.Write | errors.ModplaneError]:
+            return _without_doubles([_taken(document, manager, force, where) for document in documents])
+
+        taken = await asyncio.to_thread(take) if len(documents) >= BULK else take()
+        return await self._run(taken, dry_run=dry_run, reason=reason)
+
+    async def create(
+        self, document: Json, *, manager: str, dry_run: bool = False, reason: str = "", kind: str | None = None
+    ) -> Outcome:
+        """A new object; raises `errors.AlreadyExists` when the name is taken."""
+        where = (kind, "") if kind else None
+        write = planning.intake(planning.Action.CREATE, document, manager=manager, where=where)
+        return await self._one(write, dry_run=dry_run, reason=reason)
+
+    async def replace(
+        self,
+        document: Json,
+        *,
+        manager: str,
+        dry_run: bool = False,
+        reason: str = "",
+        where: tuple[str, str] | None = None,
+    ) -> Outcome:
+        """The whole object anew; with a ``resourceVersion`` only if it still stands there (`errors.Conflict`)."""
+        write = planning.intake(planning.Action.REPLACE, document, manager=manager, where=where)
+        return await self._one(write, dry_run=dry_run, reason=reason)
+
+    async def merge_patch(
+        self, kind: str, name: str, patch: Json, *, manager: str, dry_run: bool = False, reason: str = ""
+    ) -> Outcome:
+        """RFC 7386 over the present object."""
+        return await self.edit(
+            kind,
+            name,
+            lambda document: merging.merge_patch(document, patch),
+            manager=manager,
+            dry_run=dry_run,
+            reason=reason,
+        )
+
+    async def edit(
+        self,
+        kind: str,
+        name: str,
+        change: Callable[[Json], Any],
+        *,
+        manager: str,
+        dry_run: bool = False,
+        reason: str = "",
+    ) -> Outcome:
+        """``change`` (pure) over the present object, inside the transaction."""
+        write = planning.Write(planning.Action.PATCH, kind, name, edit=change, manager=manager)
+        return await self._one(write, dry_run=dry_run, reason=reason)
+
+    async def delete(
+        self,
+        kind: str,
+        name: str,
+        *,
+        uid: str = "",
+        revision: int | None = None,
+        manager: str = "",
+        dry_run: bool = False,
+        reason: str = "",
+    ) -> Outcome:
+        """Ask for deletion: at once without finalizers, else when the last of them is gone."""
+        write = planning.Write(planning.Action.DELETE, kind, name, manager=manager, uid=uid, revision=revision)
+        return await self._one(write, dry_run=dry_run, reason=reason)
+
+    async def _one(self, write: planning.Write, *, dry_run: bool, reason: str) -> Outcome:
+        (outcome,) = await self._run([write], dry_run=dry_run, reason=reason)
+        if outcome.error is not None:
+            raise outcome.error
+        return outcome
+
+    async def _run(
+        self, writes: Sequence[planning.Write | errors.ModplaneError], *, dry_run: bool, reason: str
+    ) -> list[Outcome]:
+        sources = _Sources()
+        await self._resolve(sources, _paths(writes))
+        for _ in range(_ROUNDS):
+            sources.missing.clear()
+            if dry_run:
+                outcomes = await self._store.read(lambda reading: _foresee(reading, writes, sources, self._clock.now()))
+            else:
+                outcomes = await self._store.write(lambda tx: _carry_out(tx, writes, sources, reason))
+            if not sources.missing:
+                if not dry_run:
+                    _tell(outcomes)
+                return outcomes
+            await self._resolve(sources, sources.missing)
+        raise errors.Conflict("the source paths kept changing while they were read; try again")
+
+    async def _resolve(self, sources: "_Sources", paths: Iterable[str]) -> None:
+        for path in sorted(set(paths)):
+            sources.known[path] = None if self._sources is None else await self._sources.resolve(path)
+
+
+class _Sources:
+    """Digests that were looked up before the transaction; what it asks for in vain is looked up for the next try."""
+
+    def __init__(self) -> None:
+        self.known: dict[str, str | None] = {}
+        self.missing: set[str] = set()
+
+    def __call__(self, path: str) -> str | None:
+        if path not in self.known:
+            self.missing.add(path)
+        return self.known.get(path)
+
+
+def _taken(
+    document: Any, manager: str, force: bool, where: tuple[str, str] | None
+) -> planning.Write | errors.ModplaneError:
+    try:
+        return planning.intake(planning.Action.APPLY, document, manager=manager, force=force, where=where)
+    except errors.ModplaneError as error:
+        return error
+
+
+def _without_doubles(
+    taken: list[planning.Write | errors.ModplaneError],
+) -> list[planning.Write | errors.ModplaneError]:
+    """The list in which only the first of several items for one object is left."""
+    seen: dict[tuple[str, str], int] = {}
+    result: list[planning.Write | errors.ModplaneError] = []
+    for index, item in enumerate(taken):
+        if isinstance(item, planning.Write):
+            first = seen.setdefault((item.kind, item.name), index)
+            if first != index:
+                message = f"item {first + 1} of this list is {item.kind} {item.name!r} already; keep one of the two"
+                double = Violation(pointer="/metadata/name", message=message, reason="FieldValueDuplicate")
+                result.append(errors.Invalid([double]))
+                continue
+        result.append(item)
+    return result
+
+
+def _paths(writes: Iterable[planning.Write | errors.ModplaneError]) -> set[str]:
+    """The source paths that documents name by themselves; the rest shows in the transaction."""
+    paths = set()
+    for write in writes:
+        if isinstance(write, planning.Write) and write.kind == "Module":
+            spec = write.document.get("spec")
+            source = spec.get("source") if isinstance(spec, dict) else None
+            entry = spec.get("entryPoint") if isinstance(spec, dict) else None
+            path = source.get("path") if isinstance(source, dict) else None
+            if not path and isinstance(entry, str):
+                path = entry.partition(":")[0].partition(".")[0]
+            if isinstance(path, str) and path:
+                paths.add(path)
+    return paths
+
+
+def _planned(
+    seeing: Seeing, writes: Sequence[planning.Write | errors.ModplaneError], sources: _Sources, now: datetime
+) -> list[planning.Step | errors.ModplaneError]:
+    wanted: dict[str, set[str]] = {}
+    for write in writes:
+        if isinstance(write, planning.Write):
+            wanted.setdefault(write.kind, set()).add(write.name)
+    present = {
+        (kind, record.name): record for kind, names in wanted.items() for record in seeing.list(kind, names=names)
+    }
+    steps: list[planning.Step | errors.ModplaneError] = []
+    for write in writes:
+        if isinstance(write, errors.ModplaneError):
+            steps.append(write)
+            continue
+        try:
+            steps.append(planning.plan(present.get((write.kind, write.name)), write, sources, now))
+        except errors.ModplaneError as error:
+            steps.append(error)
+    return steps
+
+
+def _foresee(
+    seeing: Seeing, writes: Sequence[planning.Write | errors.ModplaneError], sources: _Sources, now: datetime
+) -> list[Outcome]:
+    return [
+        Outcome(planning.Verb.REFUSED.value, None, step)
+        if isinstance(step, errors.ModplaneError)
+        else Outcome(step.verb.value, step.after, gone=step.gone)
+        for step in _planned(seeing, writes, sources, now)
+    ]
+
+
+def _carry_out(
+    tx: transactions.Transaction,
+    writes: Sequence[planning.Write | errors.ModplaneError],
+    sources: _Sources,
+    reason: str,
+) -> list[Outcome]:
+    steps = _planned(tx, writes, sources, tx.now)
+    if sources.missing:
+        return []
+    outcomes = []
+    for write, step in zip(writes, steps, strict=True):
+        if isinstance(step, errors.ModplaneError):
+            outcomes.append(Outcome(planning.Verb.REFUSED.value, None, step))
+            continue
+        assert isinstance(write, planning.Write)
+        outcomes.append(Outcome(step.verb.value, _stored(tx, write, step, reason), gone=step.gone))
+    return outcomes
+
+
+def _stored(tx: transactions.Transaction, write: planning.Write, step: planning.Step, reason: str) -> Record:
+    if step.gone:
+        assert step.before is not None
+        return tx.remove(replace(step.after, revision=step.before.revision))
+    if step.after is step.before:
+        return step.after
+    record = tx.put(step.after, manager=write.manager, reason=reason)
+    if step.new_generation and record.kind == "Module":
+        before = step.before.status.get("state") if step.before is not None else None
+        what = "Created" if step.before is None else "Changed"
+        message = f"generation {record.generation}, written by {write.manager or 'nobody named'}"
+        tx.transition(record, ModuleState.DISCOVERED.value, what, message, from_=before)
+    return record
+
+
+def _tell(outcomes: Iterable[Outcome]) -> None:
+    for outcome in outcomes:
+        if outcome.record is not None and outcome.verb != planning.Verb.UNCHANGED.value:
+            record = outcome.record
+            logger.info(
+                "object written",
+                verb=outcome.verb,
+                kind=record.kind,
+                name=record.name,
+                generation=record.generation,
+                revision=record.revision,
+            )
