@@ -1,0 +1,91 @@
+"""``modplane apply``: make the server hold what the manifests say.
+
+Checks everything offline first: a manifest with a problem stops the whole command before anything is sent.
+Then one request, one transaction, one answer per object.
+"""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import click
+
+from controlplane.cli import client, exits, manifests, options, printing, waiting
+from schemas import names
+from schemas.meta import Json
+
+
+@click.command(
+    "apply",
+    short_help="Create or change objects from manifests",
+    cls=options.Verb,
+    examples=(
+        "modplane apply -f module.yaml",
+        "modplane apply -f modules/ --wait --timeout 2m",
+        "cat module.yaml | modplane apply -f -",
+    ),
+)
+@options.files
+@click.option(
+    "--wait/--no-wait", default=False, help="Wait until each Module is ACTIVE; a lasting error ends the wait."
+)
+@options.timeout("60s")
+@click.option("--force", is_flag=True, help="Take over fields that another manager owns.")
+@click.option("--dry-run", is_flag=True, help="Let the server check and answer, but store nothing.")
+@options.server
+def command(
+    filenames: tuple[str, ...],
+    recursive: bool,
+    wait: bool,
+    timeout: float,
+    force: bool,
+    dry_run: bool,
+    server: str | None,
+    data_dir: Path,
+) -> None:
+    """Create or change objects so that they are as the manifests say."""
+    found = manifests.read(filenames, recursive=recursive)
+    if problems := manifests.check(found):
+        raise exits.no("\n".join(problems), hint=f"{_count(len(problems), 'problem')}; nothing was applied.")
+    api = client.connect(server, data_dir)
+    answers = api.apply([manifest.value for manifest in found], manager=names.MANAGER_CLI, force=force, dry_run=dry_run)
+    refusals = []
+    for manifest, answer in zip(found, answers, strict=True):
+        if answer["result"] == "refused":
+            refusals += _refusal(manifest, answer.get("error") or {})
+        else:
+            printing.show(f"{printing.name_of(answer['object'])} {answer['result']}{' (dry run)' if dry_run else ''}")
+    if refusals:
+        raise exits.refused("refused:\n" + "\n".join(refusals), hint=_hint(answers))
+    if wait and not dry_run:
+        _await([answer["object"] for answer in answers], api, timeout)
+
+
+def _await(items: list[Json], api: client.Client, timeout: float) -> None:
+    modules = [item for item in items if item["kind"] == "Module"]
+    targets = {item["metadata"]["name"]: waiting.Target.of_applied(item) for item in modules}
+    waiting.until(api, "modules", targets, waiting.in_state("ACTIVE"), deadline=time.monotonic() + timeout)
+
+
+def _refusal(manifest: manifests.Manifest, error: Json) -> list[str]:
+    causes = client.causes(error)
+    if not causes:
+        line, column = manifest.document.mark("")
+        return [f"{manifest.file}:{line}:{column}: {manifests.identity(manifest.value)}: {client.message(error)}"]
+    return [manifest.problem(_violation(field, text)) for field, text in causes]
+
+
+def _violation(field: str, text: str) -> Any:
+    from schemas.problems import Violation
+
+    pointer = field if field.startswith("/") else "/" + field.replace(".", "/") if field else ""
+    return Violation(pointer=pointer, message=text)
+
+
+def _hint(answers: list[Json]) -> str:
+    conflict = any((answer.get("error") or {}).get("reason") == "Conflict" for answer in answers)
+    return "Take the fields over with --force, or leave them out of the manifest." if conflict else ""
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"

@@ -1,0 +1,252 @@
+"""A client of the resource API: requests, answers, watches; failures become exits.
+
+Synchronous, one connection pool per command.  Used by every verb that talks to a server.  A ``Status`` of the
+server ends the command with code 3 (1 for "not found"), silence with 4, a deadline with 5.
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from controlplane.cli import endpoints, exits
+from schemas import names
+from schemas.meta import Json
+
+TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io, application/json"
+_QUIET = 10.0
+"""Seconds without a byte after which a watch is opened anew."""
+_AWAY = 30.0
+"""Seconds for which a watch that once stood waits for its server to come back."""
+_PAUSE = 0.2
+"""Seconds between two openings of a watch."""
+
+
+class GoneError(Exception):
+    """The watch log does not reach back to the asked revision: list again."""
+
+
+class Client:
+    """The API of one control plane."""
+
+    def __init__(self, url: str, *, transport: httpx.BaseTransport | None = None) -> None:
+        self.url = url.rstrip("/")
+        self._http = httpx.Client(
+            base_url=self.url,
+            transport=transport,
+            timeout=httpx.Timeout(30.0, connect=3.0),
+            headers={"user-agent": "modplane", "accept": "application/json"},
+            trust_env=False,
+        )
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._http.close()
+
+    def get(self, plural: str, name: str, *, table: bool = False) -> Json:
+        """One object, or its Table."""
+        return self.request("GET", f"{names.API_PREFIX}/{plural}/{name}", table=table)
+
+    def list_all(
+        self, plural: str, *, selector: str | None = None, table: bool = False, fields: str | None = None
+    ) -> Json:
+        """All objects of a kind, page after page, as one List (or Table)."""
+        params: dict[str, str] = {"limit": "500"}
+        if selector:
+            params["labelSelector"] = selector
+        if fields:
+            params["fieldSelector"] = fields
+        key = "rows" if table else "items"
+        first = page = self.request("GET", f"{names.API_PREFIX}/{plural}", params=params, table=table)
+        found = list(page.get(key) or [])
+        while token := page.get("metadata", {}).get("continue"):
+            page = self.request(
+                "GET", f"{names.API_PREFIX}/{plural}", params={**params, "continue": token}, table=table
+            )
+            found.extend(page.get(key) or [])
+        return {**first, key: found}
+
+    def apply(self, items: list[Json], *, manager: str, force: bool, dry_run: bool) -> list[Json]:
+        """Apply a list in one transaction; one ``{result, object, error}`` per item, in order."""
+        params = {"fieldManager": manager, "force": str(force).lower()}
+        if dry_run:
+            params["dryRun"] = "All"
+        answer = self.request("POST", f"{names.API_PREFIX}/apply", params=params, body={"items": items})
+        return list(answer.get("items", []))
+
+    def delete(self, plural: str, name: str) -> Json:
+        """Ask for an object's deletion."""
+        return self.request("DELETE", f"{names.API_PREFIX}/{plural}/{name}")
+
+    def discover(self, *, prune: bool) -> Json:
+        """Have the modules path scanned."""
+        path = f"{names.MANAGEMENT_PREFIX}/modules/discover"
+        return self.request("POST", path, params={"prune": "true"} if prune else {}, body={}, patience=300.0)
+
+    def watch(
+        self,
+        plural: str,
+        *,
+        after: str,
+        deadline: float | None = None,
+        selector: str | None = None,
+        fields: str | None = None,
+        table: bool = False,
+    ) -> Iterator[Json]:
+        """Watch events after a revision, for ever or until ``deadline`` (monotonic); resumes by itself.
+
+        Bookmarks are not yielded.  Raises `GoneError` when the log was compacted, and `exits.Exit` with code 5 at the
+        deadline and 4 when the server stays away.
+        """
+        reached = 0.0
+        while True:
+            left = None if deadline is None else deadline - time.monotonic()
+            if left is not None and left <= 0:
+                raise exits.timed_out("the time is over")
+            params = {"watch": "true", "resourceVersion": after, "allowWatchBookmarks": "true"}
+            if selector:
+                params["labelSelector"] = selector
+            if fields:
+                params["fieldSelector"] = fields
+            if left is not None:
+                params["timeoutSeconds"] = str(int(left) + 1)
+            quiet = _QUIET if left is None else min(_QUIET, left)
+            try:
+                for event in self._stream(f"{names.API_PREFIX}/{plural}", params, quiet=quiet, table=table):
+                    reached = time.monotonic()
+                    after = _revision(event["object"]) or after
+                    if event["type"] != "BOOKMARK":
+                        yield event
+                    if deadline is not None and time.monotonic() > deadline:
+                        break
+            except exits.Exit as end:
+                # A restart of the server is not the end of a watch that once stood.
+                if end.code != exits.UNREACHABLE or not reached or time.monotonic() - reached > _AWAY:
+                    raise
+            time.sleep(_PAUSE)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        params: dict[str, str] | None = None,
+        body: Any = None,
+        table: bool = False,
+        patience: float = 30.0,
+    ) -> Json:
+        """One request and its JSON object; anything else ends the command."""
+        with self._reaching():
+            answer = self._http.request(
+                method,
+                path,
+                params=params,
+                json=body,
+                headers={"accept": TABLE} if table else {},
+                timeout=httpx.Timeout(patience, connect=3.0),
+            )
+        if not answer.is_success:
+            raise _refusal(answer.status_code, answer.text)
+        try:
+            found = answer.json()
+        except ValueError:
+            found = None
+        if not isinstance(found, dict):
+            raise exits.unreachable(
+                f"{self.url} answers, but not as a modplane control plane does",
+                hint="Check --server and MODPLANE_SERVER.",
+            )
+        return found
+
+    def _stream(self, path: str, params: dict[str, str], *, quiet: float, table: bool) -> Iterator[Json]:
+        headers = {"accept": TABLE} if table else {}
+        patience = httpx.Timeout(30.0, connect=3.0, read=quiet)
+        with (
+            self._reaching(quiet_is_fine=True),
+            self._http.stream("GET", path, params=params, headers=headers, timeout=patience) as answer,
+        ):
+            if answer.status_code == httpx.codes.GONE:
+                raise GoneError
+            if not answer.is_success:
+                answer.read()
+                raise _refusal(answer.status_code, answer.text)
+            for line in answer.iter_lines():
+                if not line:
+                    continue
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    if event["object"].get("code") == httpx.codes.GONE:
+                        raise GoneError
+                    raise _refusal(int(event["object"].get("code", 500)), json.dumps(event["object"]))
+                yield event
+
+    @contextmanager
+    def _reaching(self, *, quiet_is_fine: bool = False) -> Iterator[None]:
+        try:
+            yield
+        except httpx.ReadTimeout as error:
+            if quiet_is_fine:
+                return
+            raise exits.timed_out(f"no answer from {self.url} in time") from error
+        except httpx.RemoteProtocolError as error:
+            # A stream cut short (a restart of the server) is opened anew; a request cut short is not repeated.
+            if quiet_is_fine:
+                return
+            raise exits.unreachable(f"{self.url} hung up: {error}") from error
+        except (httpx.TransportError, httpx.InvalidURL) as error:
+            raise exits.unreachable(
+                f"nothing answers at {self.url} ({error})",
+                hint="Start the system with `modplane up`, or name a running one with --server or MODPLANE_SERVER.",
+            ) from error
+
+
+def connect(server: str | None, data_dir: Path) -> Client:
+    """The client for ``--server``, or for what runs on ``data_dir``; exit code 4 if nothing is known to run."""
+    if server:
+        if not server.startswith(("http://", "https://")):
+            raise exits.usage(f"--server {server!r} is not a URL; write http://HOST:PORT")
+        return Client(server)
+    found = endpoints.read(data_dir)
+    if found is None:
+        raise exits.unreachable(
+            f"no system runs on {data_dir} (there is no {endpoints.path(data_dir)})",
+            hint="Start one with `modplane up`, or name a running one with --server, MODPLANE_SERVER or --data-dir.",
+        )
+    return Client(found.control_plane)
+
+
+def _revision(item: Json) -> str | None:
+    rows = item.get("rows") or [{}]
+    for metadata in (item.get("metadata"), rows[-1].get("object", {}).get("metadata")):
+        if metadata and metadata.get("resourceVersion"):
+            return str(metadata["resourceVersion"])
+    return None
+
+
+def message(status: Json) -> str:
+    """What a ``Status`` or problem document says, in one line."""
+    text = status.get("message") or status.get("detail") or status.get("title") or "no reason given"
+    return str(text)
+
+
+def causes(status: Json) -> list[tuple[str, str]]:
+    """(field or pointer, message) of each cause that a ``Status`` names."""
+    details = status.get("details") or {}
+    return [(str(each.get("field", "")), str(each.get("message", ""))) for each in details.get("causes", [])]
+
+
+def _refusal(code: int, text: str) -> exits.Exit:
+    try:
+        status = json.loads(text)
+        words = message(status) if isinstance(status, dict) else text[:200]
+    except ValueError:
+        words = text[:200] or f"HTTP {code}"
+    if code == httpx.codes.NOT_FOUND:
+        return exits.no(words)
+    if code in (httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.GATEWAY_TIMEOUT):
+        return exits.unreachable(f"the server cannot answer now: {words}")
+    return exits.refused(words)

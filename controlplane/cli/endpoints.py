@@ -1,0 +1,66 @@
+"""Where the system is: the file ``endpoints.json`` that `modplane up` writes and every client reads.
+
+Written whole or not at all; removed by a clean stop.  Clients look at ``--server``, then ``MODPLANE_SERVER``,
+then here, and never at defaults.
+"""
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+FILE: Final = "endpoints.json"
+DATA_DIR: Final = ".modplane"
+"""Default folder, in the working folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """URLs of a running system."""
+
+    control_plane: str
+    data_plane: str
+    nats: str
+    workers: tuple[str, ...] = ()
+    """Each worker's own address, in slot order."""
+
+    def wire(self) -> dict[str, Any]:
+        """As the file holds it."""
+        return {
+            "controlPlane": self.control_plane,
+            "dataPlane": self.data_plane,
+            "nats": self.nats,
+            "workers": list(self.workers),
+        }
+
+
+def path(data_dir: Path) -> Path:
+    """The file of a data folder."""
+    return data_dir / FILE
+
+
+def write(data_dir: Path, found: Endpoints) -> None:
+    """Put the file in place by one rename."""
+    fresh = data_dir / f".{FILE}.{os.getpid()}"
+    fresh.write_text(json.dumps(found.wire(), indent=2) + "\n")
+    fresh.replace(path(data_dir))
+
+
+def remove(data_dir: Path) -> None:
+    """Say that nothing runs here any more."""
+    path(data_dir).unlink(missing_ok=True)
+
+
+def read(data_dir: Path) -> Endpoints | None:
+    """What the file says; None if there is no readable one."""
+    try:
+        found = json.loads(path(data_dir).read_text())
+        return Endpoints(
+            control_plane=str(found["controlPlane"]),
+            data_plane=str(found["dataPlane"]),
+            nats=str(found["nats"]),
+            workers=tuple(str(worker) for worker in found.get("workers", ())),
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None

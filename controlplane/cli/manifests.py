@@ -1,0 +1,99 @@
+"""Manifests as files: which ones a path means, what they hold, and where in them a problem is.
+
+Reads files; what is right or wrong is decided by `controlplane.admission`, the same code as the server's.
+Called by apply, delete and validate.
+"""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from controlplane.admission import composing, validating
+from controlplane.cli import exits, printing
+from schemas.meta import Json
+from schemas.problems import Violation
+
+SUFFIXES: Final = (".yaml", ".yml", ".json")
+BESIDE_CODE: Final = ("module.yaml", "module.yml", "module.json")
+"""A manifest inside a module's own folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One document of one file."""
+
+    file: str
+    document: composing.Document
+
+    @property
+    def value(self) -> Json:
+        """The document as written."""
+        return self.document.value
+
+    def problem(self, violation: Violation) -> str:
+        """``file:line:col: /pointer: message``."""
+        line, column = self.document.mark(violation.pointer)
+        where = f"{violation.pointer}: " if violation.pointer else ""
+        return f"{self.file}:{line}:{column}: {where}{violation.message}"
+
+    def problems(self) -> list[Violation]:
+        """Everything that is wrong with it, in reading order."""
+        if self.document.problems:
+            return list(self.document.problems)
+        _, violations = validating.validate(self.value)
+        return sorted(violations, key=lambda violation: self.document.mark(violation.pointer))
+
+
+def read(filenames: Iterable[str], *, recursive: bool = False) -> list[Manifest]:
+    """Every document of the given files, folders and standard input, in order.
+
+    Raises `exits.Exit`: code 2 if nothing was named, 1 if a file is not there or holds nothing.
+    """
+    named = list(filenames)
+    if not named:
+        raise exits.usage("name manifests with -f FILE, -f DIR or -f - (standard input)")
+    found = [manifest for name in named for file in _files(name, recursive=recursive) for manifest in _documents(file)]
+    if not found:
+        raise exits.no(f"no manifest in {', '.join(named)}")
+    return found
+
+
+def check(manifests: Iterable[Manifest]) -> list[str]:
+    """Every problem of every manifest, as lines for people."""
+    return [manifest.problem(violation) for manifest in manifests for violation in manifest.problems()]
+
+
+def identity(item: Json) -> str:
+    """``module/analytics-core``, also for a document that is not valid."""
+    metadata = item.get("metadata")
+    return printing.name_of({**item, "metadata": metadata if isinstance(metadata, dict) else {}})
+
+
+def _files(name: str, *, recursive: bool) -> list[str]:
+    if name == "-":
+        return [name]
+    path = Path(name)
+    if path.is_file():
+        return [name]
+    if not path.is_dir():
+        raise exits.no(f"{name}: no such file or folder")
+    if recursive:
+        listed = [file for file in path.rglob("*") if file.suffix in SUFFIXES and file.is_file()]
+    else:
+        listed = [file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file()]
+        listed += [file for pattern in BESIDE_CODE for file in path.glob(f"*/{pattern}") if file.is_file()]
+    if not listed:
+        hint = "" if recursive else "Read the folders below it too with -R."
+        raise exits.no(f"{name}: no .yaml, .yml or .json file in this folder", hint=hint)
+    return [str(file) for file in sorted(listed)]
+
+
+def _documents(file: str) -> list[Manifest]:
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise exits.no(f"{file}: cannot be read: {error.strerror}") from error
+    shown = "<stdin>" if file == "-" else file
+    return [Manifest(shown, document) for document in composing.compose(data)]

@@ -1,0 +1,26 @@
+"""``modplane validate``: what admission says of manifests, without a server."""
+
+import click
+
+from controlplane.cli import exits, manifests, options, printing
+
+
+@click.command(
+    "validate",
+    short_help="Check manifests without a server",
+    cls=options.Verb,
+    examples=("modplane validate -f module.yaml", "modplane validate -f modules/ -R"),
+)
+@options.files
+def command(filenames: tuple[str, ...], recursive: bool) -> None:
+    """Check manifests with the code that the server uses; no server is needed."""
+    count = 0
+    for manifest in manifests.read(filenames, recursive=recursive):
+        if problems := manifests.check([manifest]):
+            count += len(problems)
+            for line in problems:
+                printing.show(line)
+        else:
+            printing.show(f"{manifest.file}: {manifests.identity(manifest.value)} is valid")
+    if count:
+        raise exits.no(f"{count} problem{'' if count == 1 else 's'}")
