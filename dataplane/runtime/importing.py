@@ -1,0 +1,156 @@
+"""Import a module's packed code under a name of its own, so that two versions live side by side.
+
+Code of digest ``ab12…`` with top package ``pricing`` is imported as ``modplane_modules.pricing__ab12…``.  Each
+version has an ``__import__`` of its own, so that the author's absolute self-imports (``import pricing.models``)
+find the same version; nothing leaks into `sys.modules` under the plain name, and the modules folder is never on
+`sys.path`.  Called by `dataplane.runtime.assembling`, in any thread; code goes when its last user releases it.
+"""
+
+import builtins
+import importlib
+import sys
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, SourceFileLoader
+from importlib.util import spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+from schemas import digests
+
+ROOT: Final = "modplane_modules"
+_DIGITS: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """Packed code on this machine: ``folder`` holds ``<top>.py`` or ``<top>/``."""
+
+    top: str
+    digest: str
+    folder: Path
+
+    @property
+    def leaf(self) -> str:
+        """The name below `ROOT`."""
+        return f"{self.top}__{digests.folder_name(self.digest)[:_DIGITS]}"
+
+    @property
+    def mangled(self) -> str:
+        """The name under which the top package is imported."""
+        return f"{ROOT}.{self.leaf}"
+
+    def exists(self) -> bool:
+        """Whether the code is on this machine."""
+        return (self.folder / self.top).is_dir() or (self.folder / f"{self.top}.py").is_file()
+
+    def plain(self, name: str) -> str:
+        """The author's own name of a mangled module name, or any text that has such names in it."""
+        return name.replace(self.mangled, self.top).replace(self.leaf, self.top)
+
+    def load(self, name: str) -> ModuleType:
+        """Import the module that the author calls ``name`` (top package first); raises what its code raises."""
+        return importlib.import_module(self.mangled + name[len(self.top) :])
+
+
+class _Loader(SourceFileLoader):
+    """Gives each module the builtins of its version before it runs (IMPORT_NAME looks ``__import__`` up there)."""
+
+    def __init__(self, fullname: str, path: str, version_builtins: Mapping[str, Any]) -> None:
+        super().__init__(fullname, path)
+        self._builtins = version_builtins
+
+    def exec_module(self, module: ModuleType) -> None:
+        module.__dict__["__builtins__"] = self._builtins
+        super().exec_module(module)
+
+
+def _own_builtins(top: str, mangled: str) -> dict[str, Any]:
+    def own_import(
+        name: str,
+        globals: Mapping[str, object] | None = None,  # noqa: A002 – the signature of builtins.__import__
+        locals: Mapping[str, object] | None = None,  # noqa: A002 – the same
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
+        if level or not (name == top or name.startswith(f"{top}.")):
+            return builtins.__import__(name, globals, locals, fromlist or (), level)
+        leaf = builtins.__import__(mangled + name[len(top) :], globals, locals, fromlist or ("__name__",), 0)
+        return leaf if fromlist else sys.modules[mangled]
+
+    return {**builtins.__dict__, "__import__": own_import}
+
+
+class _Library(MetaPathFinder):
+    """Every version that is in use, and how many use it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._versions: dict[str, tuple[Code, dict[str, Any]]] = {}
+        self._users: dict[str, int] = {}
+
+    def acquire(self, code: Code) -> None:
+        """Take one use of ``code``."""
+        with self._lock:
+            if code.leaf not in self._versions:
+                self._versions[code.leaf] = (code, _own_builtins(code.top, code.mangled))
+            self._users[code.leaf] = self._users.get(code.leaf, 0) + 1
+            if self not in sys.meta_path:
+                sys.meta_path.insert(0, self)
+
+    def release(self, code: Code) -> bool:
+        """Give one use back; True if it was the last and the code is gone from the interpreter."""
+        with self._lock:
+            left = self._users.get(code.leaf, 0) - 1
+            if left > 0:
+                self._users[code.leaf] = left
+                return False
+            self._users.pop(code.leaf, None)
+            self._versions.pop(code.leaf, None)
+            for name in [name for name in sys.modules if name == code.mangled or name.startswith(f"{code.mangled}.")]:
+                del sys.modules[name]
+            root = sys.modules.get(ROOT)
+            if root is not None:
+                root.__dict__.pop(code.leaf, None)
+            return True
+
+    def users(self, code: Code) -> int:
+        """How many uses are open."""
+        return self._users.get(code.leaf, 0)
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None, /
+    ) -> ModuleSpec | None:
+        """Serve `ROOT` and everything below it; nothing else."""
+        if fullname == ROOT:
+            return ModuleSpec(ROOT, None, is_package=True)
+        if not fullname.startswith(f"{ROOT}."):
+            return None
+        leaf, *inner = fullname[len(ROOT) + 1 :].split(".")
+        known = self._versions.get(leaf)
+        if known is None:
+            return None
+        code, version_builtins = known
+        return _spec(fullname, code.folder.joinpath(code.top, *inner), version_builtins)
+
+
+def _spec(fullname: str, place: Path, version_builtins: Mapping[str, Any]) -> ModuleSpec | None:
+    package = place / "__init__.py"
+    if package.is_file():
+        loader = _Loader(fullname, str(package), version_builtins)
+        return spec_from_file_location(fullname, str(package), loader=loader, submodule_search_locations=[str(place)])
+    single = place.with_name(f"{place.name}.py")
+    if single.is_file():
+        return spec_from_file_location(fullname, str(single), loader=_Loader(fullname, str(single), version_builtins))
+    if place.is_dir():
+        bare = ModuleSpec(fullname, None, is_package=True)
+        bare.submodule_search_locations = [str(place)]
+        return bare
+    return None
+
+
+library: Final = _Library()
+"""The one library of this process, as `sys.modules` is one."""

@@ -1,0 +1,63 @@
+"""The class that a module author subclasses: registers routes, and hears of start, stop and health.
+
+The host makes one instance per generation (`create_instance`), sets ``config``, hands over a router
+(`register_routes`, in a thread of its own), then runs the hooks on the serving loop.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any, Self
+
+from fastapi import APIRouter
+
+from dataplane.sdk.metadata import ModuleMetadata
+
+
+class IModuleRouter(ABC):
+    """What the host needs of a module."""
+
+    metadata: ModuleMetadata
+
+    @classmethod
+    @abstractmethod
+    def create_instance(cls) -> "IModuleRouter":
+        """Make the module; called once per generation, without arguments."""
+
+    @abstractmethod
+    def register_routes(self, router: APIRouter) -> None:
+        """Add routes to ``router``; their paths are below the module's namespace."""
+
+
+class BaseModuleRouter(IModuleRouter):
+    """Subclass this, implement `register_routes`, and say who you are in `create_instance` or ``metadata``."""
+
+    config: Mapping[str, Any] = {}
+    """The manifest's ``config``; set by the host before `register_routes`."""
+
+    def __init__(self, metadata: ModuleMetadata) -> None:
+        self.metadata = metadata
+
+    @classmethod
+    def create_instance(cls) -> Self:
+        """Make the module from the class attribute ``metadata``; override it to do more."""
+        metadata = getattr(cls, "metadata", None)
+        if not isinstance(metadata, ModuleMetadata):
+            raise TypeError(
+                f"{cls.__name__} does not say who it is: set the class attribute metadata = ModuleMetadata(...) "
+                "or override create_instance()"
+            )
+        return cls(metadata)
+
+    def exception_handlers(self) -> Mapping[int | type[Exception], Callable[..., Any]]:
+        """Handlers for exceptions or status codes, as FastAPI's ``exception_handlers``; for this module only."""
+        return {}
+
+    async def on_startup(self) -> None:
+        """Before the first request; an exception, or more than the host's time limit, keeps the generation out."""
+
+    async def on_shutdown(self) -> None:
+        """After the last request of this generation; only if `on_startup` went well."""
+
+    async def check_health(self) -> bool | None:
+        """Whether the module can do its work; None or True: yes."""
+        return True
