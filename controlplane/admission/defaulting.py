@@ -1,0 +1,111 @@
+"""Every field that a manifest leaves out, filled in, so that what is stored says all that is asked for.
+
+Always holds: a given value is never changed; filling twice changes nothing; nothing is shared with the models.
+Called by the write path and `owning`, after names are normalised and before validation of the whole.
+"""
+
+import copy
+import functools
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from schemas import kinds
+from schemas.meta import Json, Model
+
+
+def default(kind: str, name: str, spec: Json) -> Json:
+    """``spec`` of an object with every default; required fields that are missing stay missing.
+
+    For a Module also those that follow from others: ``routing.namespace`` is the name, ``source.path`` the
+    entry point's top package.  KeyError if the kind does not exist.
+    """
+    model = spec_model(kind)
+    full = fill(model, spec) if model is not None else copy.deepcopy(spec)
+    if kind == "Module":
+        _default_module(name, full)
+    return full
+
+
+def default_groups(kind: str, name: str, spec: Json) -> Json:
+    """Only the top-level fields that ``spec`` gives, each filled inside: what one applier asks for."""
+    full = default(kind, name, spec)
+    return {key: full[key] for key in spec if key in full}
+
+
+def spec_model(kind: str) -> type[Model] | None:
+    """The model of a kind's spec; None: the kind has none."""
+    field = kinds.BY_NAME[kind].model.model_fields.get("spec")
+    return model_in(field.annotation) if field is not None else None
+
+
+def fill(model: type[Model], given: Json) -> Json:
+    """``given`` with the defaults of ``model``, in the model's order; fields it does not know come last."""
+    filled: Json = {}
+    for alias, inner, many in _fields(model):
+        if alias not in given:
+            standard = _standard(model).get(alias)
+            if standard is not None:
+                filled[alias] = copy.deepcopy(standard)
+            continue
+        filled[alias] = _fill_value(inner, many, given[alias])
+    filled.update((key, copy.deepcopy(value)) for key, value in given.items() if key not in filled)
+    return filled
+
+
+def model_in(annotation: Any) -> type[Model] | None:
+    """The one model inside an annotation such as ``Source``, ``list[Dependency]`` or ``AuthRequirement | None``."""
+    if isinstance(annotation, type) and issubclass(annotation, Model):
+        return annotation
+    return next((found for part in get_args(annotation) if (found := model_in(part)) is not None), None)
+
+
+def wire_name(model: type[BaseModel], field: str) -> str:
+    """What a field is called on the wire."""
+    return model.model_fields[field].alias or field
+
+
+def _fill_value(inner: type[Model] | None, many: bool, value: Any) -> Any:
+    if inner is None:
+        return copy.deepcopy(value)
+    if many and isinstance(value, list):
+        return [fill(inner, item) if isinstance(item, dict) else copy.deepcopy(item) for item in value]
+    return fill(inner, value) if isinstance(value, dict) else copy.deepcopy(value)
+
+
+@functools.cache
+def _fields(model: type[Model]) -> tuple[tuple[str, type[Model] | None, bool], ...]:
+    """(wire name, model inside, whether a list) of each field."""
+    return tuple(
+        (wire_name(model, name), model_in(field.annotation), _is_list(field.annotation))
+        for name, field in model.model_fields.items()
+    )
+
+
+def _is_list(annotation: Any) -> bool:
+    return getattr(annotation, "__origin__", None) is list
+
+
+@functools.cache
+def _standard(model: type[Model]) -> Json:
+    """Wire name → default as a JSON value, for fields that have one other than null."""
+    standard: Json = {}
+    for name, field in model.model_fields.items():
+        if field.is_required():
+            continue
+        value = field.get_default(call_default_factory=True, validated_data={})
+        if isinstance(value, Model):
+            standard[wire_name(model, name)] = fill(
+                type(value), value.model_dump(mode="json", by_alias=True, exclude_unset=True)
+            )
+        elif value is not None:
+            standard[wire_name(model, name)] = value.value if hasattr(value, "value") else copy.deepcopy(value)
+    return standard
+
+
+def _default_module(name: str, spec: Json) -> None:
+    routing, source, entry = spec.get("routing"), spec.get("source"), spec.get("entryPoint")
+    if isinstance(routing, dict) and not routing.get("namespace"):
+        routing["namespace"] = name
+    if isinstance(source, dict) and not source.get("path") and isinstance(entry, str):
+        source["path"] = entry.partition(":")[0].partition(".")[0]
