@@ -1,0 +1,149 @@
+"""One YAML document: libyaml's events (PyYAML's C parser) under our own composer.
+
+YAML here is a notation for JSON: no anchors, aliases, tags, merge keys or directives, and a plain scalar is a
+number, true, false or null only if JSON would call it so (YAML 1.2's JSON schema, plus the spellings ``~``,
+``Null``, ``True`` …); ``NO``, ``010``, ``0x1F``, ``1_000`` and dates are text.  Always holds: libyaml's own
+composer, which recurses, is never used.  Called by `composing`; places go to `growing.Growth`.
+"""
+
+import re
+from typing import Any, Final
+
+from yaml import events
+from yaml._yaml import CParser
+from yaml.error import MarkedYAMLError, YAMLError
+
+from controlplane.admission.growing import Growth, Stop
+
+_WORDS: Final[dict[str, Any]] = {
+    "": None,
+    "~": None,
+    "null": None,
+    "Null": None,
+    "NULL": None,
+    "true": True,
+    "True": True,
+    "TRUE": True,
+    "false": False,
+    "False": False,
+    "FALSE": False,
+}
+_NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+NUMBER_MAX: Final = 60
+"""Characters of a number; longer ones are text by mistake."""
+
+
+def read(text: str, growth: Growth) -> None:
+    """Read one document's text into ``growth``; problems are noted there, nothing is raised."""
+    parser = CParser(text)
+    try:
+        _follow(parser, growth)
+    except Stop:
+        return
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = _place(growth, mark) if mark is not None else growth.base
+        growth.problem(_sentence(error), *place)
+    except YAMLError as error:
+        growth.problem(f"This is not YAML: {str(error).strip().partition(chr(10))[0]}.", *growth.base)
+    finally:
+        parser.dispose()
+
+
+def scalar(text: str) -> Any:
+    """What a plain scalar means.  ValueError if it is a number that nothing can hold."""
+    if text in _WORDS:
+        return _WORDS[text]
+    number = _NUMBER.fullmatch(text)
+    if number is None:
+        return text
+    if len(text) > NUMBER_MAX:
+        raise ValueError(f"The number {text[:20]}… has {len(text)} characters; put it in quotes if it is text.")
+    if number.group(1) is None and number.group(2) is None:
+        return int(text)
+    value = float(text)
+    if value in {float("inf"), float("-inf")}:
+        raise ValueError(f"The number {text} is too big to hold; put it in quotes if it is text.")
+    return value
+
+
+def _follow(parser: CParser, growth: Growth) -> None:
+    documents = 0
+    while (event := parser.get_event()) is not None:
+        kind = type(event)
+        if kind is events.ScalarEvent:
+            _scalar(event, growth)
+        elif kind is events.MappingStartEvent or kind is events.SequenceStartEvent:
+            line, column = _open(event, growth)
+            growth.enter({} if kind is events.MappingStartEvent else [], line, column)
+        elif kind is events.MappingEndEvent or kind is events.SequenceEndEvent:
+            growth.leave()
+        elif kind is events.AliasEvent:
+            _alias(event, growth)
+        elif kind is events.DocumentStartEvent:
+            documents += 1
+            if documents > 1:
+                place = _place(growth, event.start_mark)
+                growth.stop("A second document begins here; divide documents by a line with '---'.", *place)
+
+
+def _place(growth: Growth, mark: Any) -> tuple[int, int]:
+    line, column = growth.base
+    return line + mark.line, mark.column + (column if mark.line == 0 else 1)
+
+
+def _open(event: Any, growth: Growth) -> tuple[int, int]:
+    """The place of a node, its anchor and tag refused; an object or list as a key ends the reading."""
+    place = _place(growth, event.start_mark)
+    if growth.wants_key:
+        growth.stop("A key must be text, not an object or list.", *place)
+    _refuse_extras(event, growth, place)
+    return place
+
+
+def _refuse_extras(event: Any, growth: Growth, place: tuple[int, int]) -> None:
+    if event.anchor is not None:
+        growth.problem(
+            f"The anchor '&{event.anchor[:40]}' is not allowed; write the value out where it is needed.", *place
+        )
+    if event.tag is not None and event.tag != "!":
+        growth.problem(f"The tag '{event.tag[:60]}' is not allowed; remove it.", *place)
+
+
+def _scalar(event: Any, growth: Growth) -> None:
+    line, column = place = _place(growth, event.start_mark)
+    if event.anchor is not None or event.tag is not None:
+        _refuse_extras(event, growth, place)
+    if growth.wants_key:
+        if event.value == "<<" and event.implicit[0]:
+            growth.problem("Merge keys ('<<') are not allowed; write the fields out.", line, column)
+        growth.key(event.value, line, column)
+        return
+    value = event.value
+    if event.implicit[0]:
+        try:
+            value = scalar(value)
+        except ValueError as error:
+            growth.problem(str(error), line, column, "FieldValueInvalid")
+    growth.leaf(value, line, column)
+
+
+def _alias(event: Any, growth: Growth) -> None:
+    place = _place(growth, event.start_mark)
+    if growth.wants_key:
+        growth.stop("An alias cannot be a key; write the key out.", *place)
+    growth.problem(f"The alias '*{event.anchor[:40]}' is not allowed; write the value out here.", *place)
+    growth.leaf(None, *place)
+
+
+def _sentence(error: MarkedYAMLError) -> str:
+    problem, context = (error.problem or "").strip(), (error.context or "").strip()
+    if "character that cannot start any token" in problem:
+        return "This character cannot begin a value; put the text in quotes, and indent with spaces, not tabs."
+    if "mapping values are not allowed" in problem:
+        return "A ':' is not allowed here; check the indentation, or put the text in quotes."
+    if "could not find expected ':'" in problem:
+        return "A ':' is missing after the key, or the indentation is wrong."
+    if "did not find expected key" in problem:
+        return "A key was expected here; check the indentation and the brackets above."
+    return f"This is not YAML: {context + ': ' if context else ''}{problem}."
