@@ -27,7 +27,7 @@ def test_a_manifest_walks_to_active_and_back_while_traffic_flows(platform: Platf
         refused = platform.call("v1/journey/guarded")
         assert refused.status_code == 401
         assert "www-authenticate" in refused.headers
-        assert platform.call("v1/journey/health").json() == {"status": "ok"}
+        assert platform.call("v1/journey/health").json() == {"status": "healthy"}
 
         # the same again changes nothing
         before = platform.object("modules", "journey")

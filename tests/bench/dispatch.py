@@ -1,0 +1,127 @@
+"""What the gateway adds to a request: server CPU per request at 1 and 1,000 modules, beside bare FastAPI.
+
+The same handler runs in three servers, each one uvicorn process with uvloop and httptools: a worker that serves one
+module, a worker that serves a thousand, and a FastAPI application with that one route.  Rounds are interleaved.
+"""
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+
+from tests.bench import load, modules
+from tests.bench.tables import median, table
+from tests.doubles.nats import free_port
+from tests.doubles.platform import Platform, wait_for
+
+ROUNDS = 5
+REQUESTS = 6_000
+MANY = 1_000
+
+BARE = """
+import sys, uvicorn
+from fastapi import FastAPI
+app = FastAPI(openapi_url=None, telemetry={"tracing": False, "metrics": False, "logs": False})
+@app.get("/r9")
+async def r9() -> dict[str, str]:
+    return {"say": "hello"}
+uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", access_log=False, loop="uvloop", http="httptools")
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """One process to load."""
+
+    name: str
+    port: int
+    path: str
+    pid: int
+    status: int = 200
+
+
+def run(folder: Path) -> str:
+    """The table."""
+    with _platform(folder / "one", 1) as one, _platform(folder / "many", MANY) as many, _bare() as bare:
+        servers = [
+            bare,
+            _worker(one, "1 module, a hit", "/api/v1/modules/v1/m0/r9"),
+            _worker(many, f"{MANY} modules, a hit", f"/api/v1/modules/v1/m{MANY - 1}/r9"),
+            _worker(one, "1 module, unknown path", "/api/v1/modules/v1/m0/none", 404),
+            _worker(many, f"{MANY} modules, unknown path", "/api/v1/modules/v1/m7/none", 404),
+            _worker(many, f"{MANY} modules, unknown namespace", "/api/v1/modules/v1/none/r9", 404),
+        ]
+        taken: dict[str, list[tuple[float, load.Load]]] = {server.name: [] for server in servers}
+        for server in servers:
+            _measure(server, 500)
+        for _ in range(ROUNDS):
+            for server in servers:
+                taken[server.name].append(_measure(server, REQUESTS))
+    base = median([cpu for cpu, _ in taken[bare.name]])
+    rows = []
+    for name, runs in taken.items():
+        cpu = median([each for each, _ in runs])
+        middle = [median([one.percentile(share) for _, one in runs]) * 1e3 for share in (0.5, 0.99)]
+        failures = sum(one.failures for _, one in runs)
+        rows.append((name, f"{cpu:.0f}", f"{cpu / base:.2f}", f"{middle[0]:.2f}", f"{middle[1]:.2f}", failures))
+    title = f"Dispatch: {ROUNDS} interleaved rounds of {REQUESTS} requests over 8 connections"
+    heads = ("server", "CPU µs/request", "× bare", "p50 ms", "p99 ms", "wrong answers")
+    return table(title, heads, rows)
+
+
+def _measure(server: Server, requests: int) -> tuple[float, load.Load]:
+    """Server CPU microseconds per request, and what the client saw."""
+    process = psutil.Process(server.pid)
+    before = process.cpu_times()
+    seen = load.run("127.0.0.1", server.port, server.path, requests=requests, status=server.status)
+    after = process.cpu_times()
+    spent = (after.user - before.user) + (after.system - before.system)
+    return spent / seen.requests * 1e6, seen
+
+
+def _worker(platform: Platform, name: str, path: str, status: int = 200) -> Server:
+    port = int(platform.door.rsplit(":", 1)[1])
+    return Server(name, port, path, platform.child("dataplane", "worker").pid, status)
+
+
+@contextlib.contextmanager
+def _bare() -> Iterator[Server]:
+    port = free_port()
+    with subprocess.Popen([sys.executable, "-c", BARE, str(port)]) as process:
+        try:
+            wait_for(lambda: _answers(f"http://127.0.0.1:{port}/r9"), what="bare FastAPI")
+            yield Server("bare FastAPI, one route", port, "/r9", process.pid)
+        finally:
+            process.terminate()
+
+
+def _answers(url: str) -> bool:
+    try:
+        return httpx.get(url).status_code == 200
+    except httpx.HTTPError:
+        return False
+
+
+@contextlib.contextmanager
+def _platform(home: Path, count: int) -> Iterator[Platform]:
+    platform = Platform(home, examples=False)
+    for number in range(count):
+        modules.write(platform.modules, f"m{number}")
+    platform.start(timeout=300)
+    try:
+        last = f"{platform.door}/api/v1/modules/v1/m{count - 1}/r9"
+        wait_for(lambda: platform.state(f"m{count - 1}") == "ACTIVE" and _answers(last), timeout=300)
+        wait_for(lambda: _served(platform) == count, timeout=300, what=lambda: f"{_served(platform)} of {count} serve")
+        yield platform
+    finally:
+        platform.stop()
+
+
+def _served(platform: Platform) -> int:
+    items = platform.http.get(f"{platform.control}/apis/modplane.dev/v1/modules").json()["items"]
+    return sum(item["status"]["state"] == "ACTIVE" for item in items)
