@@ -30,7 +30,8 @@ app = FastAPI(openapi_url=None, telemetry={"tracing": False, "metrics": False, "
 @app.get("/r9")
 async def r9() -> dict[str, str]:
     return {"say": "hello"}
-uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[1]), log_level="warning", access_log=False, loop="uvloop", http="httptools")
+port = int(sys.argv[1])
+uvicorn.run(app, port=port, log_level="warning", access_log=False, loop="uvloop", http="httptools")
 """
 
 
