@@ -55,7 +55,7 @@ class Assembled:
 def assemble(code: Code, entry_point: str, config: Json, *, version: str = "0.0.0") -> Assembled:
     """Load ``entry_point`` of ``code`` and build its application; LoadFailed with file and line."""
     module = instantiate(resolve(code, entry_point), code)
-    app = _application(module, version)
+    app = application(module, version)
     with author("RegisterFailed", code):
         module.config = copy.deepcopy(config)
         module.register_routes(app.router)
@@ -148,7 +148,7 @@ def _missing(code: Code, where: str, step: str, found: object) -> str:
     return f"{place or where}: there is no {step!r}{hint}"
 
 
-def _application(module: BaseModuleRouter, version: str) -> FastAPI:
+def application(module: BaseModuleRouter, version: str) -> FastAPI:
     app = FastAPI(
         title=module.metadata.name or module.metadata.module_id,
         version=version,

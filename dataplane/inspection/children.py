@@ -1,0 +1,85 @@
+"""The throw-away child: limits itself, examines, answers in one length-framed message, and is gone.
+
+Forked by `dataplane.inspection.zygotes`; nothing here returns to the caller's code.  What the examined code prints
+goes to a file in memory, whose tail tells the author where a crash or a hang happened.
+"""
+
+import ctypes
+import faulthandler
+import gc
+import os
+import resource
+import signal
+import sys
+from typing import Final, NoReturn
+
+from dataplane.inspection import examining
+from schemas.inspections import InspectionRequest
+
+ANSWER_MAX: Final = 4 << 20
+"""Bytes; a longer answer is not read."""
+
+_ANSWER_FD: Final = 3
+_MEMORY: Final = 2 << 30
+_FILE: Final = 16 << 20
+_FILES: Final = 256
+_DIE_WITH_PARENT: Final = 1
+"""``PR_SET_PDEATHSIG`` of prctl(2)."""
+
+_libc: Final = ctypes.CDLL(None, use_errno=True)
+
+
+def run(request: InspectionRequest, answer_fd: int, output_fd: int) -> NoReturn:
+    """Examine ``request`` and end the process; the answer goes to ``answer_fd``, all other output to ``output_fd``."""
+    code = 1
+    try:
+        _isolate(answer_fd, output_fd)
+        _limit(request.timeout_seconds)
+        faulthandler.enable(file=2)
+        faulthandler.dump_traceback_later(request.timeout_seconds * 0.9, file=2)
+        answer = examining.examine(request).model_dump_json(by_alias=True).encode()
+        _send(len(answer).to_bytes(4, "big") + answer)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def _isolate(answer_fd: int, output_fd: int) -> None:
+    parent = os.getppid()
+    os.setsid()
+    _libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)
+    signal.set_wakeup_fd(-1)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    answer = os.dup(answer_fd)
+    os.dup2(output_fd, 1)
+    os.dup2(output_fd, 2)
+    if answer != _ANSWER_FD:
+        os.dup2(answer, _ANSWER_FD, inheritable=False)
+    os.closerange(_ANSWER_FD + 1, 1 << 16)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # our own start-up made them text files
+    gc.disable()
+
+
+def _limit(seconds: float) -> None:
+    with open("/proc/self/statm", "rb") as statm:
+        mapped = int(statm.read().split()[0]) * resource.getpagesize()
+    processor = int(seconds) + 2
+    for what, wanted in (
+        (resource.RLIMIT_AS, mapped + _MEMORY),
+        (resource.RLIMIT_CPU, processor),
+        (resource.RLIMIT_FSIZE, _FILE),
+        (resource.RLIMIT_NOFILE, _FILES),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        hard = resource.getrlimit(what)[1]
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(what, (most, most))
+
+
+def _send(frame: bytes) -> None:
+    while frame:
+        frame = frame[os.write(_ANSWER_FD, frame) :]

@@ -1,0 +1,130 @@
+"""Import packed code and tell what it is: its candidates, or one entry point with its routes.
+
+Runs in a throw-away child (`dataplane.inspection.children`); whatever the code does wrong ends in a report.
+"""
+
+import inspect
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from dataplane.errors import LoadFailed
+from dataplane.runtime import assembling
+from dataplane.runtime.collecting import CollectedRoute
+from dataplane.runtime.importing import Code, library
+from dataplane.sdk import BaseModuleRouter
+from schemas.inspections import (
+    CandidateReport,
+    InspectionOutcome,
+    InspectionReport,
+    InspectionRequest,
+    RouteReport,
+)
+from schemas.meta import Json
+
+_MARKS: Final = (b"BaseModuleRouter", b"register_routes")
+"""A file without one of these words defines no module, and is not imported to find out."""
+
+
+def examine(request: InspectionRequest) -> InspectionReport:
+    """The report on what ``request`` names; never raises for what the code does."""
+    code = code_of(request)
+    library.acquire(code)
+    try:
+        if request.entry_point is None:
+            candidates = [_candidate(kind, code) for kind in find(code)]
+            return InspectionReport(id=request.id, outcome=InspectionOutcome.OK, candidates=candidates)
+        assembled = assembling.assemble(code, request.entry_point, request.config)
+        return InspectionReport(
+            id=request.id,
+            outcome=InspectionOutcome.OK,
+            candidates=[_candidate_of(assembled.module, request.entry_point, code)],
+            routes=[_route(route) for route in assembled.routes],
+        )
+    except LoadFailed as failure:
+        return InspectionReport(
+            id=request.id, outcome=InspectionOutcome.FAILED, reason=failure.reason, message=failure.message
+        )
+
+
+def code_of(request: InspectionRequest) -> Code:
+    """Where the code of ``request`` lies."""
+    top = request.source_path.rstrip("/").rsplit("/", 1)[-1].removesuffix(".py")
+    return Code(top=top, digest=request.digest, folder=Path(request.root))
+
+
+def find(code: Code) -> list[type[BaseModuleRouter]]:
+    """Every concrete ``BaseModuleRouter`` subclass that ``code`` defines, by module and line."""
+    if not code.exists():
+        raise LoadFailed("SourceMissing", f"there is neither {code.top}/ nor {code.top}.py in {code.folder}")
+    with assembling.author("ImportFailed", code):
+        for name in _names(code):
+            code.load(name)
+    found = [kind for kind in _subclasses(BaseModuleRouter) if _offered(kind, code)]
+    return sorted(set(found), key=lambda kind: (kind.__module__, kind.__qualname__))
+
+
+def _names(code: Code) -> Iterator[str]:
+    """The author's names of all Python modules worth importing, the top first."""
+    yield code.top
+    root = code.folder / code.top
+    for file in sorted(root.rglob("*.py")):
+        inner = file.relative_to(code.folder).with_suffix("").parts
+        if inner[-1] == "__main__" or inner == (code.top, "__init__") or not all(map(str.isidentifier, inner)):
+            continue
+        if any(mark in file.read_bytes() for mark in _MARKS):
+            yield ".".join(inner[:-1] if inner[-1] == "__init__" else inner)
+
+
+def _subclasses(kind: type[Any]) -> Iterator[type[Any]]:
+    for child in kind.__subclasses__():
+        yield child
+        yield from _subclasses(child)
+
+
+def _offered(kind: type[Any], code: Code) -> bool:
+    inside = kind.__module__ == code.mangled or kind.__module__.startswith(f"{code.mangled}.")
+    return (
+        inside
+        and not inspect.isabstract(kind)
+        and not kind.__name__.startswith("_")
+        and "<locals>" not in kind.__qualname__
+    )
+
+
+def _candidate(kind: type[BaseModuleRouter], code: Code) -> CandidateReport:
+    entry_point = f"{code.plain(kind.__module__)}:{kind.__qualname__}"
+    return _candidate_of(assembling.instantiate(kind, code), entry_point, code)
+
+
+def _candidate_of(module: BaseModuleRouter, entry_point: str, code: Code) -> CandidateReport:
+    words = module.metadata
+    with assembling.author("MetadataInvalid", code):
+        report = CandidateReport(
+            entry_point=entry_point,
+            module_id=words.module_id,
+            name=words.name,
+            version=words.version,
+            type=str(words.module_type),
+            description=words.description,
+            author=words.author,
+            api_version=words.routing.api_version,
+            namespace=words.routing.namespace,
+            permissions=list(words.permissions),
+            feature_flags=list(words.feature_flags),
+            dependencies=_dependencies(words.dependencies),
+            config_schema=dict(words.config_schema),
+            default_config=dict(words.default_config),
+        )
+        report.model_dump_json()
+    return report
+
+
+def _dependencies(given: Iterable[str | Mapping[str, str]]) -> list[Json]:
+    return [{"name": one} if isinstance(one, str) else dict(one) for one in given]
+
+
+def _route(route: CollectedRoute) -> RouteReport:
+    return RouteReport(
+        methods=list(route.methods), path=route.path, name=route.name, auth=route.auth, location=route.location
+    )

@@ -1,0 +1,266 @@
+"""``python -m dataplane inspect``: everything imported once, one fork per inspection.
+
+Reads `InspectionRequest` as JSON lines on standard input, writes a hello line and then `InspectionReport` lines on
+standard output, in the order in which they end.  One thread, so that forking is safe; a child that does not answer
+in its time, answers too much or leaves processes behind is killed with its group.  Ends with standard input.
+
+Measured: fork and exit 2 ms, a module of 10 rich routes about 37 ms, against 350 ms for a fresh process.
+"""
+
+import contextlib
+import gc
+import json
+import os
+import re
+import selectors
+import signal
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+
+from dataplane.inspection import children
+from dataplane.runtime import assembling, collecting, hosts
+from dataplane.runtime.importing import Code
+from dataplane.sdk import BaseModuleRouter, ModuleMetadata
+from schemas.inspections import InspectionOutcome, InspectionReport, InspectionRequest
+
+_SLOTS: Final = 4
+"""Children at once; the control plane asks for fewer."""
+_CHUNK: Final = 1 << 16
+_TAIL: Final = 1 << 16
+_FRAME: Final = re.compile(r'^  File "([^"]+)", line (\d+)', re.MULTILINE)
+
+
+@dataclass(slots=True)
+class _Child:
+    """One inspection under way."""
+
+    request: InspectionRequest
+    pid: int
+    exit_fd: int
+    answer_fd: int
+    output_fd: int
+    started: float
+    answer: bytearray = field(default_factory=bytearray)
+
+    @property
+    def deadline(self) -> float:
+        return self.started + self.request.timeout_seconds
+
+    def complete(self) -> bool:
+        """Whether the whole frame arrived, or more than a frame may hold."""
+        size = int.from_bytes(self.answer[:4], "big")
+        return len(self.answer) > children.ANSWER_MAX or (len(self.answer) >= 4 and len(self.answer) >= 4 + size)
+
+
+class Zygote:
+    """Forks a child per request; ``requests_fd`` and ``reports_fd`` are its only two doors."""
+
+    def __init__(self, requests_fd: int, reports_fd: int) -> None:
+        self._requests_fd = requests_fd
+        self._reports_fd = reports_fd
+        self._selector = selectors.DefaultSelector()
+        self._input = bytearray()
+        self._waiting: deque[InspectionRequest] = deque()
+        self._running: dict[int, _Child] = {}
+
+    def run(self) -> None:
+        """Serve until the requests end; children still running then are killed."""
+        self._selector.register(self._requests_fd, selectors.EVENT_READ, None)
+        self._write({"event": "hello", "hostVersion": hosts.host_version()})
+        open_ = True
+        while open_:
+            for key, _ in self._selector.select(self._patience()):
+                if key.data is None:
+                    open_ = self._read_requests()
+                elif key.data.pid in self._running:
+                    self._hear(key.data, key.fd)
+            self._expire()
+            while self._waiting and len(self._running) < _SLOTS:
+                self._fork(self._waiting.popleft())
+        for child in list(self._running.values()):
+            self._end(child)
+
+    def _patience(self) -> float | None:
+        deadlines = [child.deadline for child in self._running.values()]
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+    def _read_requests(self) -> bool:
+        chunk = os.read(self._requests_fd, _CHUNK)
+        self._input += chunk
+        *lines, rest = bytes(self._input).split(b"\n")
+        self._input = bytearray(rest)
+        for line in lines:
+            if line.strip():
+                self._accept(line)
+        return bool(chunk)
+
+    def _accept(self, line: bytes) -> None:
+        try:
+            self._waiting.append(InspectionRequest.model_validate_json(line))
+        except ValidationError as error:
+            self._write({"event": "refused", "message": f"not an inspection request: {error}"})
+
+    def _fork(self, request: InspectionRequest) -> None:
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        output = os.memfd_create("output")
+        pid = os.fork()
+        if pid == 0:
+            children.run(request, writer, output)
+        os.close(writer)
+        child = _Child(request, pid, os.pidfd_open(pid), reader, output, time.monotonic())
+        self._running[pid] = child
+        self._selector.register(child.exit_fd, selectors.EVENT_READ, child)
+        self._selector.register(child.answer_fd, selectors.EVENT_READ, child)
+
+    def _hear(self, child: _Child, fd: int) -> None:
+        closed = _drain(child)
+        if child.complete() or fd == child.exit_fd:
+            self._finish(child, timed_out=False)
+        elif closed:
+            self._selector.unregister(child.answer_fd)
+
+    def _expire(self) -> None:
+        now = time.monotonic()
+        for child in [child for child in self._running.values() if child.deadline <= now]:
+            self._finish(child, timed_out=True)
+
+    def _finish(self, child: _Child, *, timed_out: bool) -> None:
+        status = self._end(child)
+        report = _report(child, status, timed_out=timed_out)
+        os.close(child.output_fd)
+        spent = time.monotonic() - child.started
+        self._write(
+            report.model_copy(
+                update={"host_version": hosts.host_version(), "duration_seconds": round(spent, 6)}
+            ).model_dump(mode="json", by_alias=True)
+        )
+
+    def _end(self, child: _Child) -> int:
+        """Kill the child's group and return how the child ended.
+
+        Killed before it is reaped: until then its group's id cannot be another's, and a child that ended by itself
+        keeps its own status.
+        """
+        for kill in (os.killpg, os.kill):
+            with contextlib.suppress(ProcessLookupError):
+                kill(child.pid, signal.SIGKILL)
+        _, status = os.waitpid(child.pid, 0)
+        del self._running[child.pid]
+        for fd in (child.exit_fd, child.answer_fd):
+            with contextlib.suppress(KeyError):
+                self._selector.unregister(fd)
+            os.close(fd)
+        return status
+
+    def _write(self, document: dict[str, Any]) -> None:
+        line = json.dumps(document, separators=(",", ":")).encode() + b"\n"
+        while line:
+            line = line[os.write(self._reports_fd, line) :]
+
+
+def _drain(child: _Child) -> bool:
+    """Read what has arrived; True if the child closed its side."""
+    while len(child.answer) <= children.ANSWER_MAX:
+        try:
+            chunk = os.read(child.answer_fd, _CHUNK)
+        except BlockingIOError:
+            return False
+        if not chunk:
+            return True
+        child.answer += chunk
+    return False
+
+
+def _report(child: _Child, status: int, *, timed_out: bool) -> InspectionReport:
+    if child.complete() and len(child.answer) <= children.ANSWER_MAX:
+        try:
+            report = InspectionReport.model_validate_json(bytes(child.answer[4:]))
+        except ValidationError:
+            return _failure(child, InspectionOutcome.CRASHED, "AnswerUnreadable", "the code wrote into our answer")
+        return report.model_copy(update={"id": child.request.id})
+    if len(child.answer) > children.ANSWER_MAX:
+        return _failure(
+            child,
+            InspectionOutcome.CRASHED,
+            "AnswerTooLong",
+            f"the answer is longer than {children.ANSWER_MAX >> 20} MiB; register fewer routes per module",
+        )
+    place = _last_place(child)
+    where = f"{place}: " if place else ""
+    if timed_out or (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGXCPU):
+        return _failure(
+            child,
+            InspectionOutcome.TIMED_OUT,
+            "InspectionTimedOut",
+            f"{where}the import did not finish within {child.request.timeout_seconds:g} s; "
+            "do slow work in on_startup(), not at import",
+        )
+    how = (
+        f"was ended by signal {signal.Signals(os.WTERMSIG(status)).name}"
+        if os.WIFSIGNALED(status)
+        else f"ended with exit code {os.waitstatus_to_exitcode(status)}"
+    )
+    return _failure(
+        child,
+        InspectionOutcome.CRASHED,
+        "ProcessDied",
+        f"{where}the process that imported the code {how}; a module must not end or crash its host",
+    )
+
+
+def _failure(child: _Child, outcome: InspectionOutcome, reason: str, message: str) -> InspectionReport:
+    return InspectionReport(id=child.request.id, outcome=outcome, reason=reason, message=message)
+
+
+def _last_place(child: _Child) -> str:
+    """The author's innermost line in the last traceback that the child's fault handler wrote."""
+    size = os.fstat(child.output_fd).st_size
+    tail = os.pread(child.output_fd, _TAIL, max(0, size - _TAIL)).decode(errors="replace")
+    last = tail[max(tail.rfind("(most recent call first)"), 0) :]
+    for filename, line in _FRAME.findall(last):
+        path = Path(filename)
+        if path.is_relative_to(child.request.root):
+            return f"{path.relative_to(child.request.root).as_posix()}:{line}"
+    return ""
+
+
+def main() -> int:
+    """Warm up, then serve standard input and output."""
+    reports_fd = os.dup(1)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 1)
+    os.close(nothing)
+    _warm()
+    gc.collect()
+    gc.freeze()
+    Zygote(0, reports_fd).run()
+    return 0
+
+
+def _warm() -> None:
+    """Build one application, so that every import and cache that a child needs is there before the first fork."""
+
+    class Item(BaseModel):
+        name: str
+
+    class Warm(BaseModuleRouter):
+        metadata = ModuleMetadata(module_id="warm")
+
+        def register_routes(self, router: Any) -> None:
+            def item(item: Item, q: str = "") -> Item:
+                return item
+
+            router.add_api_route("/items/{name}", item, methods=["POST"])
+
+    nowhere = Code("warm", "sha256:" + "0" * 64, Path("/nonexistent"))
+    module = assembling.instantiate(Warm, nowhere)
+    app = assembling.application(module, "0.0.0")
+    module.register_routes(app.router)
+    collecting.collect(app, nowhere)
+    app.build_middleware_stack()

@@ -1,0 +1,175 @@
+"""The pool over the real inspection process."""
+
+import asyncio
+import os
+import statistics
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+
+from controlplane import errors
+from controlplane.inspection import inspecting
+from schemas import digests
+from schemas.inspections import InspectionOutcome, InspectionReport, InspectionRequest
+from tests.doubles import sources
+from tests.doubles.polling import until
+
+pytestmark = pytest.mark.processes
+
+Inspect = Callable[..., Awaitable[InspectionReport]]
+
+
+@pytest.fixture
+async def pool() -> AsyncIterator[inspecting.InspectionPool]:
+    pool = inspecting.InspectionPool()
+    await pool.start()
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture
+def inspect(pool: inspecting.InspectionPool, tmp_path: Path) -> Inspect:
+    async def inspected(text: str, entry_point: str | None = None, timeout: float = 5.0) -> InspectionReport:
+        digest = sources.store(tmp_path, {"m.py": text})
+        return await pool.inspect(
+            InspectionRequest(
+                id="mine",
+                root=str(tmp_path / digests.folder_name(digest)),
+                source_path="m",
+                digest=digest,
+                entry_point=entry_point,
+                timeout_seconds=timeout,
+            )
+        )
+
+    return inspected
+
+
+async def test_a_warm_small_module_is_inspected_within_50_ms(inspect: Inspect) -> None:
+    spent = []
+    for _ in range(7):
+        started = time.perf_counter()
+        report = await inspect(sources.SMALL, "m:Small")
+        spent.append(time.perf_counter() - started)
+        assert (report.id, report.outcome, len(report.routes)) == ("mine", InspectionOutcome.OK, 1)
+    assert report.host_version.startswith("python/")
+    assert statistics.median(spent) < 0.2  # the figure itself is the benches' business; this machine is shared
+
+
+@pytest.mark.parametrize(
+    ("text", "outcome", "reason", "message"),
+    [
+        ("import nosuch\n", "failed", "ImportFailed", "m.py:1: ModuleNotFoundError"),
+        ("raise SystemExit\n", "failed", "ImportFailed", "m.py:1: SystemExit"),
+        ("import os\nos._exit(3)\n", "crashed", "ProcessDied", "ended with exit code 3"),
+        ("import ctypes\nctypes.string_at(0)\n", "crashed", "ProcessDied", "m.py:2: the process that imported the"),
+        ("x = bytearray(10 << 30)\n", "failed", "ImportFailed", "m.py:1: MemoryError"),
+        ("while True:\n    print('x' * 1000)\n", "failed", "ImportFailed", "OSError"),
+        ("open('/tmp/modplane-too-big', 'wb').write(b'x' * (64 << 20))\n", "failed", "ImportFailed", "File too large"),
+        ("import os\nos.write(3, b'\\0\\0\\0\\2{}')\n", "crashed", "AnswerUnreadable", "wrote into our answer"),
+        ("import os\nos.write(3, b'\\xff' * (5 << 20))\n", "crashed", "AnswerTooLong", "longer than 4 MiB"),
+        ("import os\nos.close(3)\n", "crashed", "ProcessDied", "exit code 1"),
+    ],
+)
+async def test_code_that_misbehaves_is_told_and_the_next_one_is_inspected(
+    inspect: Inspect, text: str, outcome: str, reason: str, message: str
+) -> None:
+    report = await inspect(text)
+    assert (report.outcome, report.reason) == (outcome, reason)
+    assert message in report.message
+    assert (await inspect(sources.SMALL)).candidates[0].module_id == "small"
+    Path("/tmp/modplane-too-big").unlink(missing_ok=True)
+
+
+async def test_an_endless_import_ends_at_its_time_and_names_the_line(inspect: Inspect) -> None:
+    slow = asyncio.ensure_future(inspect("x = 1\nwhile x:\n    pass\n", timeout=1.0))
+    assert (await inspect(sources.SMALL)).outcome is InspectionOutcome.OK
+    assert not slow.done()
+    report = await slow
+    assert report.outcome is InspectionOutcome.TIMED_OUT
+    assert report.message.startswith("m.py:")
+    assert "did not finish within 1 s" in report.message
+
+
+async def test_code_that_kills_its_inspector_harms_only_itself(inspect: Inspect) -> None:
+    killer = "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\nimport time\nwhile True: time.sleep(1)\n"
+    report, other = await asyncio.gather(inspect(killer), inspect(sources.SMALL, "m:Small"))
+    assert (report.outcome, report.reason) == (InspectionOutcome.CRASHED, "InspectorKilled")
+    assert other.outcome is InspectionOutcome.OK
+    assert (await inspect(sources.SMALL)).outcome is InspectionOutcome.OK
+
+
+async def test_settings_and_the_folder_we_run_in_are_hidden_from_the_code(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("MODPLANE_DATABASE_URL", "postgresql://user:secret@host/db")
+    pool = inspecting.InspectionPool()
+    text = "import os, sys\nassert not [k for k in os.environ if k.startswith('MODPLANE')]\nassert os.getcwd() == '/'\n"
+    digest = sources.store(tmp_path, {"m.py": text})
+    request = InspectionRequest(
+        id="1", root=str(tmp_path / digests.folder_name(digest)), source_path="m", digest=digest
+    )
+    assert (await pool.inspect(request)).outcome is InspectionOutcome.OK
+    await pool.close()
+    with pytest.raises(errors.Unreachable, match="shutting down"):
+        await pool.inspect(request)
+
+
+@pytest.mark.parametrize(
+    "command", [("/nonexistent/python",), (sys.executable, "-c", "pass"), (sys.executable, "-c", "print('[]')")]
+)
+async def test_an_inspector_that_does_not_come_up_is_told(command: tuple[str, ...]) -> None:
+    pool = inspecting.InspectionPool(command=command)
+    with pytest.raises(errors.Unreachable, match="inspection process") as caught:
+        await pool.start()
+    assert caught.value.retryable
+    await pool.close()
+
+
+async def test_an_inspector_that_stays_silent_is_replaced(tmp_path: Path) -> None:
+    silent = (sys.executable, "-c", 'import sys, time; print(\'{"hostVersion": "x"}\', flush=True); time.sleep(60)')
+    pool = inspecting.InspectionPool(command=silent, grace=0.0)
+    request = InspectionRequest(id="1", root=str(tmp_path), source_path="m", digest="d", timeout_seconds=0.05)
+    report = await pool.inspect(request)
+    assert report.reason == "InspectorKilled"
+    await pool.close()
+
+
+async def test_lines_that_are_no_reports_are_ignored(tmp_path: Path) -> None:
+    chatty = (
+        'import sys\nprint(\'{"hostVersion": "x"}\', flush=True)\nfor line in sys.stdin:\n'
+        '    print(\'noise\', flush=True)\n    print(\'{"id": "99", "outcome": "ok"}\', flush=True)\n'
+        '    print(\'{"id": "1", "outcome": "ok"}\', flush=True)\n'
+    )
+    pool = inspecting.InspectionPool(command=(sys.executable, "-c", chatty))
+    request = InspectionRequest(id="a", root=str(tmp_path), source_path="m", digest="d")
+    assert (await pool.inspect(request)).id == "a"
+    await pool.close()
+
+
+async def test_nothing_survives_the_pool(tmp_path: Path) -> None:
+    pool = inspecting.InspectionPool()
+    digest = sources.store(
+        tmp_path,
+        {"m.py": f"open({str(tmp_path / 'pid')!r}, 'w').write(str(__import__('os').getpid()))\nwhile 1: pass\n"},
+    )
+    request = InspectionRequest(
+        id="1", root=str(tmp_path / digests.folder_name(digest)), source_path="m", digest=digest
+    )
+    running = asyncio.ensure_future(pool.inspect(request))
+    pid = int(await until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text()))
+    await pool.close()
+    with pytest.raises(errors.Unreachable):
+        await running
+    await until(lambda: not _alive(pid))
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"
