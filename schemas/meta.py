@@ -22,7 +22,12 @@ class Model(BaseModel):
     """Base of everything on the wire: camelCase names, immutable once read."""
 
     model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, frozen=True, extra="ignore", use_enum_values=False
+        alias_generator=to_camel,
+        populate_by_name=True,
+        frozen=True,
+        extra="ignore",
+        use_enum_values=False,
+        use_attribute_docstrings=True,
     )
 
     def wire(self) -> Json:

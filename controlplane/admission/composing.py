@@ -7,7 +7,8 @@ time, only when somebody asks.  Called by the command line, the API and discover
 
 import re
 from collections.abc import Iterator
-from typing import Any, Final, Literal, TypeAlias
+from dataclasses import dataclass
+from typing import Final, Literal, TypeAlias
 
 from controlplane.admission import jsonreading, pointers, wording, yamlreading
 from controlplane.admission.growing import Growth, Limits, Mark, TextProblem
@@ -25,21 +26,27 @@ _DIRECTIVE: Final = re.compile(r"^%YAML[ \t]+1\.[12][ \t]*(?:#.*)?\r?$", re.MULT
 _KEY_REASONS: Final = frozenset({"FieldValueForbidden", "FieldValueDuplicate"})
 
 
+@dataclass(frozen=True, slots=True)
+class _Text:
+    """What a document was read from, kept to find places in it."""
+
+    text: str
+    syntax: Syntax
+    limits: Limits
+
+
 class Document:
     """One document of a text."""
 
-    def __init__(
-        self, value: Json, line: int, index: int, problems: list[Violation], text: str, syntax: Syntax
-    ) -> None:
-        """``value`` is ``{}`` if there are problems that leave nothing to use."""
-        self.value = value
-        self.line = line
-        """Where the document begins in its file, from 1."""
-        self.index = index
-        """Which one of the file's documents this is, from 0."""
-        self.problems = problems
-        """What is wrong with the text; the value is of use only without any."""
-        self._text, self._syntax = text, syntax
+    __slots__ = ("_growth", "_text", "index", "line", "problems", "value")
+
+    def __init__(self, value: Json, line: int, index: int, problems: list[Violation], text: _Text) -> None:
+        """``line``: where it begins in its file, from 1; ``index``: which of the file's documents, from 0.
+
+        ``value`` is of use only without ``problems``.
+        """
+        self.value, self.line, self.index, self.problems = value, line, index, problems
+        self._text = text
         self._growth: Growth | None = None
 
     def __repr__(self) -> str:
@@ -65,7 +72,7 @@ class Document:
 
     def _places(self) -> Growth:
         if self._growth is None:
-            self._growth = _read(self._text, self._syntax, (self.line, 1), DEFAULT_LIMITS, marked=True)
+            self._growth = _read(self._text, (self.line, 1), marked=True)
         return self._growth
 
 
@@ -121,12 +128,8 @@ def _document(data: bytes, line: int, index: int, syntax: Syntax, limits: Limits
         text = data.decode()
     except UnicodeDecodeError as error:
         place = _offset_place(data[: error.start].decode("utf-8", "replace"), line)
-        return _failed(
-            f"The byte 0x{data[error.start]:02X} is not UTF-8; save the file as UTF-8.",
-            *place[:1],
-            index,
-            column=place[1],
-        )
+        message = f"The byte 0x{data[error.start]:02X} is not UTF-8; save the file as UTF-8."
+        return _failed(message, place[0], index, column=place[1])
     odd = _ODD.search(text)
     if odd is not None and not (syntax == "json" and ord(odd.group()) == 0x7F):
         place = _offset_place(text[: odd.start()], line)
@@ -136,40 +139,36 @@ def _document(data: bytes, line: int, index: int, syntax: Syntax, limits: Limits
         text = _DIRECTIVE.sub("", text)
         if _BLANK.match(text.removeprefix("---")):
             return None
-    growth = _read(text, syntax, (line, 1), limits)
-    if growth.problems:
-        growth = _read(text, syntax, (line, 1), limits, marked=True)
-    return _made(growth, text, line, index, syntax)
+    source = _Text(text, syntax, limits)
+    growth = _read(source, (line, 1))
+    value = growth.root
+    if not growth.problems and value is None and syntax == "yaml":
+        return None
+    problems: list[Violation] = list(growth.problems)
+    if not isinstance(value, dict):
+        message = f"A document is an object with apiVersion, kind, metadata and spec, not {wording.kind_of(value)}."
+        at = growth.values.get("", growth.base)
+        problems = problems or [_whole(message, at, "FieldValueTypeInvalid")]
+        value = {}
+    return Document(value, line, index, problems, source)
 
 
-def _read(text: str, syntax: Syntax, base: Mark, limits: Limits, *, marked: bool = False) -> Growth:
-    growth = Growth(limits, base, marked)
-    if syntax == "yaml":
-        yamlreading.read(text, growth)
-    elif marked or not jsonreading.read_fast(text, growth):
-        jsonreading.read(text, growth)
+def _read(text: _Text, base: Mark, *, marked: bool = False) -> Growth:
+    """Read fast; if that finds something odd, or places are wanted, read again with care."""
+    growth = Growth(text.limits, base)
+    reading = yamlreading if text.syntax == "yaml" else jsonreading
+    if marked or not reading.read_fast(text.text, growth):
+        reading.read(text.text, growth)
     return growth
 
 
-def _made(growth: Growth, text: str, line: int, index: int, syntax: Syntax) -> Document | None:
-    problems: list[Violation] = list(growth.problems)
-    value: Any = growth.root
-    if not problems and (growth.empty or value is None) and syntax == "yaml":
-        return None
-    if not isinstance(value, dict):
-        if not problems:
-            at = growth.values.get("", growth.base)
-            message = f"A document is an object with apiVersion, kind, metadata and spec, not {wording.kind_of(value)}."
-            problems.append(
-                TextProblem(pointer="", message=message, reason="FieldValueTypeInvalid", line=at[0], column=at[1])
-            )
-        value = {}
-    return Document(value, line, index, problems, text, syntax)
+def _whole(message: str, place: Mark, reason: str = "SyntaxInvalid") -> TextProblem:
+    return TextProblem(pointer="", message=message, reason=reason, line=place[0], column=place[1])
 
 
 def _failed(message: str, line: int, index: int, reason: str = "SyntaxInvalid", column: int = 1) -> Document:
-    problem = TextProblem(pointer="", message=message, reason=reason, line=line, column=column)
-    return Document({}, line, index, [problem], "", "yaml")
+    """A document that cannot be read at all."""
+    return Document({}, line, index, [_whole(message, (line, column), reason)], _Text("", "yaml", DEFAULT_LIMITS))
 
 
 def _offset_place(before: str, line: int) -> Mark:

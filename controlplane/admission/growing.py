@@ -56,20 +56,12 @@ class Growth:
     limits: Limits
     base: Mark = (1, 1)
     """Where the text begins in its file."""
-    marked: bool = False
-    """Whether to note the place of every key and value (the second, careful reading)."""
     root: Any = None
-    empty: bool = True
     problems: list[TextProblem] = field(default_factory=list)
     values: dict[str, Mark] = field(default_factory=dict)
     keys: dict[str, Mark] = field(default_factory=dict)
     _levels: list[_Level] = field(default_factory=list)
     _nodes: int = 0
-
-    @property
-    def depth(self) -> int:
-        """How many objects and lists are open."""
-        return len(self._levels)
 
     @property
     def wants_key(self) -> bool:
@@ -94,7 +86,7 @@ class Growth:
             first = self.keys.get(self.pointer())
             where = f"; it is already at line {first[0]}, column {first[1]}" if first else ""
             self.problem(f"The key '{text[:80]}' is given twice{where}. Keep one.", line, column, "FieldValueDuplicate")
-        elif self.marked:
+        else:
             self.keys[self.pointer()] = (line, column)
 
     def leaf(self, value: Any, line: int, column: int) -> None:
@@ -144,12 +136,11 @@ class Growth:
 
     def _place(self, value: Any, line: int, column: int) -> None:
         if not self._levels:
-            self.root, self.empty = value, False
+            self.root = value
             self.values[""] = (line, column)
             return
         level = self._levels[-1]
-        if self.marked:
-            self.values.setdefault(self.pointer(), (line, column))
+        self.values.setdefault(self.pointer(), (line, column))
         if isinstance(level.container, list):
             level.container.append(value)
             return

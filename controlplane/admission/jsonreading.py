@@ -34,7 +34,6 @@ def read_fast(text: str, growth: Growth) -> bool:
         )
     except (ValueError, RecursionError, _Doubt):
         return False
-    growth.empty = False
     return True
 
 

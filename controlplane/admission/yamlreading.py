@@ -7,6 +7,7 @@ composer, which recurses, is never used.  Called by `composing`; places go to `g
 """
 
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 from yaml import events
@@ -29,8 +30,24 @@ _WORDS: Final[dict[str, Any]] = {
     "FALSE": False,
 }
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
+_NOT_TEXT: Final = frozenset(["", *"~nNtTfF-0123456789"])
+"""How a plain scalar begins that may be something other than text."""
 NUMBER_MAX: Final = 60
 """Characters of a number; longer ones are text by mistake."""
+
+
+def read_fast(text: str, growth: Growth) -> bool:
+    """Read a document that has nothing wrong with it; False: nothing was read, ask `read`."""
+    parser = CParser(text)
+    try:
+        found = _follow_fast(parser.get_event, growth.limits.depth, growth.limits.nodes)
+    except (YAMLError, ValueError):
+        return False
+    finally:
+        parser.dispose()
+    if found is not None:
+        growth.root = found[0]
+    return found is not None
 
 
 def read(text: str, growth: Growth) -> None:
@@ -65,6 +82,57 @@ def scalar(text: str) -> Any:
     if value in {float("inf"), float("-inf")}:
         raise ValueError(f"The number {text} is too big to hold; put it in quotes if it is text.")
     return value
+
+
+def _follow_fast(next_event: Callable[[], Any], depth: int, nodes: int) -> tuple[Any] | None:  # noqa: C901, PLR0912 (one loop, no calls: it runs for every event of every good document)
+    """(the value of the only document), or None at the first thing that may be wrong."""
+    holders: list[tuple[Any, str | None]] = []
+    holder: Any = None
+    key: str | None = None
+    root: Any = None
+    started = False
+    while (event := next_event()) is not None:
+        kind = type(event)
+        if kind is events.ScalarEvent:
+            nodes -= 1
+            value = event.value
+            if event.anchor is not None or event.tag is not None or nodes < 0:
+                return None
+            if key is None and type(holder) is dict:
+                if value in holder or value == "<<":
+                    return None
+                key = value
+                continue
+            if event.implicit[0] and value[:1] in _NOT_TEXT:
+                value = scalar(value)
+        elif kind is events.MappingStartEvent or kind is events.SequenceStartEvent:
+            nodes -= 1
+            if event.anchor is not None or event.tag is not None or nodes < 0 or len(holders) >= depth:
+                return None
+            if key is None and type(holder) is dict:
+                return None
+            value = {} if kind is events.MappingStartEvent else []
+        elif kind is events.MappingEndEvent or kind is events.SequenceEndEvent:
+            holder, key = holders.pop()
+            continue
+        elif kind is events.DocumentStartEvent and not started:
+            started = True
+            continue
+        elif kind is events.AliasEvent or kind is events.DocumentStartEvent:
+            return None
+        else:
+            continue
+        if holder is None:
+            root = value
+        elif key is None:
+            holder.append(value)
+        else:
+            holder[key] = value
+            key = None
+        if type(value) is dict or type(value) is list:
+            holders.append((holder, key))
+            holder, key = value, None
+    return (root,)
 
 
 def _follow(parser: CParser, growth: Growth) -> None:
