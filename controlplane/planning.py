@@ -73,7 +73,7 @@ class Write:
     edit: Callable[[Json], Any] | None = None
     """For patches: from the present object to the wanted one."""
     problems: tuple[Violation, ...] = ()
-    """What validation found in ``document`` alone; an apply of a part may still make a valid whole."""
+    """What keeps an applied part from being a whole; an object that is there already makes up for it."""
     manager: str = ""
     force: bool = False
     uid: str = ""
@@ -101,24 +101,26 @@ class Step:
 def intake(
     action: Action, document: Any, *, manager: str = "", force: bool = False, where: tuple[str, str] | None = None
 ) -> Write:
-    """A Write from a manifest as it came in; raises `errors.Invalid` when it does not even name an object.
+    """A Write from a manifest as it came in; raises `errors.Invalid` with everything that is wrong with it.
 
     ``where`` is the (kind, name) of the address, with which the document has to agree; an empty name agrees.
     """
-    kind, name = _address(document)
+    cleaned = cleaned_document(document)
+    normal, problems = validating.validate(cleaned)
+    if normal is None and action is Action.APPLY:
+        normal, _ = validating.validate(cleaned, partial=True)
+    if normal is None or (problems and action is not Action.APPLY):
+        raise errors.Invalid(problems)
+    kind, name = normal["kind"], normal["metadata"]["name"]
     if where is not None and (kind != where[0] or name != (where[1] or name)):
         message = f"the address says {where[0]} {where[1]}, the document {kind} {name}; make them agree"
         raise errors.Invalid([Violation(pointer="/metadata/name", message=message)])
-    metadata = document["metadata"]
-    cleaned = cleaned_document(document)
-    normal, problems = validating.validate(cleaned)
-    if normal is not None:
-        cleaned = normal
+    metadata = document["metadata"] if isinstance(document.get("metadata"), dict) else {}
     return Write(
         action=action,
         kind=kind,
         name=name,
-        document=cleaned,
+        document=normal,
         problems=tuple(problems),
         manager=manager,
         force=force,
@@ -137,12 +139,14 @@ def revision_of(text: Any) -> int | None:
     return int(text)
 
 
-def cleaned_document(document: Json) -> Json:
-    """A document without status, server-owned metadata and nulls in its metadata."""
-    metadata = {
-        key: value for key, value in document["metadata"].items() if key not in SERVER_OWNED and value is not None
-    }
-    return {**{key: value for key, value in document.items() if key != "status"}, "metadata": metadata}
+def cleaned_document(document: Any) -> Any:
+    """A document without status and server-owned metadata; what is no object stays as it is, to be refused."""
+    if not isinstance(document, dict):
+        return document
+    cleaned = {key: value for key, value in document.items() if key != "status"}
+    if isinstance(document.get("metadata"), dict):
+        cleaned["metadata"] = {key: value for key, value in document["metadata"].items() if key not in SERVER_OWNED}
+    return cleaned
 
 
 def plan(current: Record | None, write: Write, digests: Digests, now: datetime) -> Step:
@@ -161,26 +165,6 @@ def plan(current: Record | None, write: Write, digests: Digests, now: datetime) 
     if write.kind == "Module" and touches_spec:
         wanted = _with_digest(current, wanted, digests, now)
     return _settled(current, wanted, now)
-
-
-def _address(document: Any) -> tuple[str, str]:
-    problems = []
-    if not isinstance(document, dict):
-        raise errors.Invalid([Violation(pointer="", message="an object is expected: apiVersion, kind, metadata, spec")])
-    kind, metadata = document.get("kind"), document.get("metadata")
-    name = metadata.get("name") if isinstance(metadata, dict) else None
-    if not isinstance(kind, str) or kind not in kinds.BY_NAME:
-        known = ", ".join(known.name for known in kinds.KINDS if known.writable)
-        problems.append(Violation(pointer="/kind", message=f"unknown kind {str(kind)[:80]!r}; known are {known}"))
-    if not isinstance(metadata, dict):
-        problems.append(Violation(pointer="/metadata", message="an object with at least a name is required"))
-    elif not isinstance(name, str) or not name:
-        problems.append(Violation(pointer="/metadata/name", message="a name is required", reason="FieldValueRequired"))
-    if problems:
-        raise errors.Invalid(problems)
-    assert isinstance(kind, str)
-    assert isinstance(name, str)
-    return kind, names.object_name(name)
 
 
 def _check_kind(kind: str) -> None:
@@ -226,7 +210,7 @@ def _blank(write: Write, now: datetime) -> Record:
 def _applied(current: Record | None, write: Write, now: datetime) -> Record:
     if current is not None and current.deleting and "spec" in write.document:
         raise errors.Conflict(_leaving(current))
-    if write.problems and (current is None or not all(map(_may_heal, write.problems))):
+    if write.problems and current is None:
         raise errors.Invalid(write.problems)
     base = current or _blank(write, now)
     result = owning.apply(
@@ -260,8 +244,6 @@ def _updated(current: Record | None, write: Write, now: datetime) -> Record:
     document = write.document
     if write.edit is not None:
         document = _edited(base, write.edit(base.document()))
-    elif write.problems:
-        raise errors.Invalid(write.problems)
     metadata = document["metadata"]
     desired = owning.Content(
         metadata.get("labels") or {}, metadata.get("annotations") or {}, document.get("spec") or {}
@@ -290,8 +272,6 @@ def _updated(current: Record | None, write: Write, now: datetime) -> Record:
 def _edited(base: Record, edited: Any) -> Json:
     """What a patch made of an object, validated; raises `errors.Invalid`."""
     wanted = intake(Action.REPLACE, edited, where=(base.kind, base.name))
-    if wanted.problems:
-        raise errors.Invalid(wanted.problems)
     _check_preconditions(base, wanted)
     return wanted.document
 
@@ -316,11 +296,6 @@ def _validated(base: Record, labels: Json, annotations: Json, spec: Json) -> Jso
     if normal is None or problems:
         raise errors.Invalid(problems)
     return defaulting.default(base.kind, base.name, normal.get("spec") or {})
-
-
-def _may_heal(problem: Violation) -> bool:
-    """Whether a part with this problem may still make a valid whole: something required is only not repeated."""
-    return problem.reason == "FieldValueRequired"
 
 
 def _with_digest(current: Record | None, wanted: Record, digests: Digests, now: datetime) -> Record:

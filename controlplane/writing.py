@@ -44,8 +44,8 @@ class SourceResolver(Protocol):
 class Seeing(Protocol):
     """What planning reads: a transaction or a reading."""
 
-    def list(self, kind: str, *, names: Any = None) -> list[Record]:
-        """The objects of a kind with one of ``names``."""
+    def get(self, kind: str, name: str) -> Record | None:
+        """The object of that kind and name."""
         ...
 
 
@@ -239,20 +239,13 @@ def _paths(writes: Iterable[planning.Write | errors.ModplaneError]) -> set[str]:
 def _planned(
     seeing: Seeing, writes: Sequence[planning.Write | errors.ModplaneError], sources: _Sources, now: datetime
 ) -> list[planning.Step | errors.ModplaneError]:
-    wanted: dict[str, set[str]] = {}
-    for write in writes:
-        if isinstance(write, planning.Write):
-            wanted.setdefault(write.kind, set()).add(write.name)
-    present = {
-        (kind, record.name): record for kind, names in wanted.items() for record in seeing.list(kind, names=names)
-    }
     steps: list[planning.Step | errors.ModplaneError] = []
     for write in writes:
         if isinstance(write, errors.ModplaneError):
             steps.append(write)
             continue
         try:
-            steps.append(planning.plan(present.get((write.kind, write.name)), write, sources, now))
+            steps.append(planning.plan(seeing.get(write.kind, write.name), write, sources, now))
         except errors.ModplaneError as error:
             steps.append(error)
     return steps
@@ -284,11 +277,15 @@ def _carry_out(
             outcomes.append(Outcome(planning.Verb.REFUSED.value, None, step))
             continue
         assert isinstance(write, planning.Write)
-        outcomes.append(Outcome(step.verb.value, _stored(tx, write, step, reason), gone=step.gone))
+        try:
+            outcomes.append(Outcome(step.verb.value, _stored(tx, write, step, reason), gone=step.gone))
+        except errors.ModplaneError as error:
+            outcomes.append(Outcome(planning.Verb.REFUSED.value, None, error))
     return outcomes
 
 
 def _stored(tx: transactions.Transaction, write: planning.Write, step: planning.Step, reason: str) -> Record:
+    """Store a step; what the store itself refuses (a pair that is taken) is refused before it wrote anything."""
     if step.gone:
         assert step.before is not None
         return tx.remove(replace(step.after, revision=step.before.revision))
