@@ -24,16 +24,16 @@ class DataPlaneError(Exception):
         self.retryable = retryable
 
 
-class LoadFailed(DataPlaneError):
+class LoadFailed(DataPlaneError):  # noqa: N818 – named for what happened, as in the rest of the house
     """A module that cannot be built, today or tomorrow, from this code, configuration and host."""
 
 
-class StartFailed(DataPlaneError):
+class StartFailed(DataPlaneError):  # noqa: N818 – the same
     """A module that was built but did not start: its lifespan failed or took too long."""
 
     def __init__(self, reason: str, message: str, *, retryable: bool = True) -> None:
         super().__init__(reason, message, retryable=retryable)
 
 
-class DocumentRefused(DataPlaneError):
+class DocumentRefused(DataPlaneError):  # noqa: N818 – the same
     """A desired document with a wrong digest, an unknown schema or a payload that cannot be read."""

@@ -1,0 +1,319 @@
+"""The agent of one worker: a thread with a loop of its own, from desired state to reports.
+
+It follows (`following`), believes (`holding`), applies (`applying`) and reports (`reporting`), and measures the
+serving loop while it does.  The serving side reads only `Agent.facts`, an immutable value that is replaced.
+Started and ended by `dataplane.app`.
+"""
+
+import asyncio
+import contextlib
+import resource
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import structlog
+
+from dataplane.agent import applying, crossing, following, holding, loading, reporting
+from dataplane.agent.following import Standing
+from dataplane.gateway import hosting, serving
+from dataplane.runtime import building, hosts
+from schemas import names
+from schemas.kits.clocks import Clock, SystemClock
+from schemas.kits.natslink import NatsLink
+from schemas.kits.tasks import Tasks
+from schemas.meta import Json
+from schemas.reports import Rejected, WorkerReport, WorkerState
+
+logger = structlog.get_logger("dataplane.agent.agents")
+
+STRAGGLER_SECONDS = 5.0
+"""After the first snapshot the worker opens its door even if a module is still starting after so many seconds."""
+_LAG_SECONDS = 1.0
+_LATE_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this worker is."""
+
+    id: str
+    boot: str
+    labels: Mapping[str, str]
+    address: str
+    started_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """How the worker stands, as the serving side may read it at any moment."""
+
+    state: WorkerState
+    since: datetime
+    synced: bool
+    connected: bool
+    trouble: str
+    beat_age: float | None
+    report: WorkerReport | None
+
+    def readiness(self) -> Json:
+        """What ``/ready`` shows."""
+        ready = self.state is not WorkerState.NEVER_LOADED
+        reason = "" if ready else f"no desired state was applied yet; {self.trouble or 'waiting for the control plane'}"
+        return {"ready": ready, "state": self.state.value, "reason": reason, "since": self.since.isoformat()}
+
+
+class Agent:
+    """One worker's agent; construct it on the serving loop."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        host: hosting.Host,
+        *,
+        nats_url: str,
+        code_root: Path,
+        clock: Clock | None = None,
+        build: loading.Build | None = None,
+        beat_seconds: float = 2.0,
+        report_seconds: float = reporting.INTERVAL_SECONDS,
+        load_seconds: float = 30.0,
+    ) -> None:
+        self._identity = identity
+        self._host = host
+        self._clock = clock or SystemClock()
+        self._nats_url = nats_url
+        self._build = build or _builder(code_root)
+        self._beat_seconds = beat_seconds
+        self._report_seconds = report_seconds
+        self._load_seconds = load_seconds
+        self._serving_loop = asyncio.get_running_loop()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._live, name="modplane-agent", daemon=True)
+        self._ending: asyncio.Event | None = None
+        self._leaving = False
+        self._ready: Future[None] = Future()
+        now = self._clock.now()
+        self.facts = Facts(WorkerState.NEVER_LOADED, now, False, False, "", None, None)
+
+    def start(self) -> None:
+        """Begin; returns at once."""
+        self._thread.start()
+
+    async def ready(self) -> None:
+        """Wait until the first desired set is applied (stragglers excepted): then the worker may take requests."""
+        await asyncio.wrap_future(self._ready)
+
+    async def leave(self) -> None:
+        """Report that this worker goes, and end the agent; waits until its thread is gone."""
+        self._leaving = True
+        if self._loop is not None and self._ending is not None:
+            with contextlib.suppress(RuntimeError):  # its loop is closed already
+                self._loop.call_soon_threadsafe(self._ending.set)
+        await asyncio.to_thread(self._thread.join, 10.0)
+
+    def _live(self) -> None:
+        try:
+            asyncio.run(self._run())
+        except Exception as error:
+            logger.exception("agent ended")
+            if not self._ready.done():
+                self._ready.set_exception(error)
+
+    async def _run(self) -> None:
+        self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
+        life = _Life(
+            self._identity,
+            crossing.Crossing(self._host, self._serving_loop),
+            NatsLink(self._nats_url, name=f"modplane-worker-{self._identity.id}", clock=self._clock),
+            loading.Loader(self._build, self._clock, deadline=self._load_seconds),
+            self._clock,
+            publish=self._publish,
+            beat_seconds=self._beat_seconds,
+            report_seconds=self._report_seconds,
+        )
+        life.start(self._opened)
+        if not self._leaving:
+            await self._ending.wait()
+        await life.stop()
+
+    def _publish(self, facts: Facts) -> None:
+        self.facts = facts
+
+    def _opened(self) -> None:
+        if not self._ready.done():
+            self._ready.set_result(None)
+
+
+class _Life:
+    """What lives on the agent's loop."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        gateway: crossing.Crossing,
+        link: NatsLink,
+        loader: loading.Loader,
+        clock: Clock,
+        *,
+        publish: Callable[[Facts], None],
+        beat_seconds: float,
+        report_seconds: float,
+    ) -> None:
+        self._identity = identity
+        self._gateway = gateway
+        self._link = link
+        self._clock = clock
+        self._publish = publish
+        self._held = holding.Held()
+        self._follower = following.Follower(link, self._held, clock, changed=self._read, beat_seconds=beat_seconds)
+        self._applier = applying.Applier(
+            gateway,
+            loader,
+            clock,
+            host_version=hosts.host_version(),
+            labels=identity.labels,
+            changed=self._changed,
+        )
+        self._reporter = reporting.Reporter(link, clock, self._report, interval=report_seconds)
+        self._tasks = Tasks(clock)
+        self._settled = asyncio.Event()
+        self._first_read = asyncio.Event()
+        self._loaded = False
+        self._leaving = False
+        self._lag = 0.0
+        self._state = (WorkerState.NEVER_LOADED, clock.now())
+
+    def start(self, opened: Callable[[], None]) -> None:
+        """Begin everything; ``opened`` is called once the first set is applied."""
+        self._link.start()
+        self._tasks.supervise(self._follower.run, "follow desired state")
+        self._tasks.supervise(self._reporter.run, "report")
+        self._tasks.supervise(self._watch_serving_loop, "watch the serving loop")
+        self._tasks.start(self._open(opened), "first sync")
+
+    async def stop(self) -> None:
+        """Say goodbye and end."""
+        await self._tasks.stop()
+        await self._applier.stop()
+        self._leaving = True
+        await self._reporter.send(deadline=1.0)
+        await self._link.close()
+
+    async def _open(self, opened: Callable[[], None]) -> None:
+        await self._first_read.wait()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._settled.wait(), STRAGGLER_SECONDS)
+        self._loaded = True
+        self._changed()
+        opened()
+
+    def _read(self) -> None:
+        """Something of the bucket was read."""
+        self._applier.want(self._held.wanted)
+        if self._follower.synced:
+            self._first_read.set()
+        self._changed()
+
+    def _changed(self) -> None:
+        if self._first_read.is_set() and self._applier.settled:
+            self._settled.set()
+        self._publish(self._facts(None))
+        self._reporter.due()
+
+    def _report(self, sequence: int) -> WorkerReport:
+        identity, held = self._identity, self._held
+        report = WorkerReport(
+            id=identity.id,
+            boot=identity.boot,
+            labels=dict(identity.labels),
+            address=identity.address,
+            host_version=hosts.host_version(),
+            store=held.store,
+            observed_epoch=held.observed[0],
+            observed_revision=held.observed[1],
+            applied_epoch=held.applied[0],
+            applied_revision=held.applied[1],
+            set_hash=held.set_hash,
+            modules=self._applier.serving,
+            state=self._now().value,
+            synced=self._loaded,
+            leaving=self._leaving,
+            pending=self._applier.pending(),
+            rejected=self._rejected(),
+            sequence=sequence,
+            loop_lag_seconds=round(self._lag, 6),
+            memory_bytes=_memory(),
+            started_at=identity.started_at,
+            reported_at=self._clock.now(),
+        )
+        self._publish(self._facts(report))
+        return report
+
+    def _rejected(self) -> list[Rejected]:
+        prefix = names.module_key("")
+        refused = [
+            Rejected(
+                module=each.key.removeprefix(prefix),
+                generation=each.generation,
+                reason=each.reason,
+                message=each.message,
+            )
+            for each in self._held.refused
+            if each.key.startswith(prefix)
+        ]
+        return [*self._applier.rejected(), *refused]
+
+    def _facts(self, report: WorkerReport | None) -> Facts:
+        return Facts(
+            self._now(),
+            self._state[1],
+            self._loaded,
+            self._link.connected,
+            self._link.trouble,
+            self._follower.beat_age,
+            report,
+        )
+
+    def _now(self) -> WorkerState:
+        state = self._judge()
+        if state is not self._state[0]:
+            logger.info("worker state", before=self._state[0].value, after=state.value)
+            self._state = (state, self._clock.now())
+        return state
+
+    def _judge(self) -> WorkerState:
+        if not self._loaded:
+            return WorkerState.NEVER_LOADED
+        if self._follower.doubted or self._follower.standing is Standing.FOREIGN:
+            return WorkerState.OUT_OF_SYNC
+        if self._applier.pending() or self._rejected():
+            return WorkerState.DEGRADED
+        return WorkerState.EMPTY if self._held.empty else WorkerState.SYNCED
+
+    async def _watch_serving_loop(self) -> None:
+        while True:
+            self._lag = await self._gateway.lag()
+            if self._lag > _LATE_SECONDS:
+                logger.warning("serving loop was held", seconds=round(self._lag, 3))
+            await self._clock.sleep(_LAG_SECONDS)
+
+
+def _builder(code_root: Path) -> loading.Build:
+    def build(module: holding.Wanted) -> serving.Loaded:
+        return building.build(
+            module.desired, name=module.name, uid=module.uid, generation=module.generation, code_root=code_root
+        )
+
+    return build
+
+
+def _memory() -> int:
+    """Resident bytes now, or the most there ever were where the system does not tell."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * resource.getpagesize()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

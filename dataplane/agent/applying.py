@@ -1,0 +1,279 @@
+"""Makes the gateway serve what is wanted, and knows what is not there yet and why.
+
+Each module goes its own way: building is one after the other (`dataplane.agent.loading`), starting is side by side on
+the serving loop, and a slow or broken one holds up no other.  What will fail again is quarantined and `rejected`; what
+may heal is tried again with back-off and is `pending`.  Until something newer serves, the last good generation
+of the same uid does; where there is none, the module's known routes answer 503.
+
+Runs on the agent's loop; called by `dataplane.agent.agents`.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol
+
+import structlog
+
+from dataplane.agent import loading, planning
+from dataplane.agent.holding import Wanted
+from dataplane.errors import DataPlaneError, LoadFailed, StartFailed
+from dataplane.gateway import serving
+from schemas.kits.backoffs import Backoff
+from schemas.kits.clocks import Clock
+from schemas.kits.tasks import Tasks
+from schemas.reports import Pending, Rejected
+
+logger = structlog.get_logger("dataplane.agent.applying")
+
+_QUARANTINE_SIZE = 10_000
+
+
+class Gateway(Protocol):
+    """What `dataplane.gateway.hosting.Host` offers, reached across the loops by `dataplane.agent.crossing`."""
+
+    async def install(self, served: serving.Served) -> None:
+        """Start and publish."""
+        ...
+
+    async def block(self, served: serving.Served) -> None:
+        """Publish trouble."""
+        ...
+
+    async def remove(self, name: str, uid: str) -> None:
+        """Unpublish and drain."""
+        ...
+
+
+@dataclass(slots=True)
+class _Failed:
+    """The last attempt at a module: words only, since an exception would keep the module's frames alive."""
+
+    module: Wanted
+    reason: str
+    message: str
+    failures: int
+    since: datetime
+    retry_at: float | None
+    next_retry: datetime | None
+
+
+class Applier:
+    """One worker's modules on their way in and out."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        loader: loading.Loader,
+        clock: Clock,
+        *,
+        host_version: str,
+        labels: Mapping[str, str],
+        changed: Callable[[], None],
+        backoff: Backoff | None = None,
+    ) -> None:
+        """``changed`` is called whenever `pending`, `rejected` or `serving` may have changed."""
+        self._gateway = gateway
+        self._loader = loader
+        self._clock = clock
+        self._host_version = host_version
+        self._labels = dict(labels)
+        self._changed = changed
+        self._backoff = backoff or Backoff(base=1.0, cap=60.0)
+        self._tasks = Tasks(clock)
+        self._wanted: dict[str, Wanted] = {}
+        self._placed: dict[str, planning.Placed] = {}
+        self._since: dict[str, datetime] = {}
+        self._failed: dict[str, _Failed] = {}
+        self._busy: dict[str, tuple[Wanted, datetime]] = {}
+        self._draining: dict[tuple[str, str], datetime] = {}
+        self._quarantine: dict[planning.Fingerprint, tuple[str, str]] = {}
+        self._alarm: asyncio.Task[None] | None = None
+        self._alarm_at: float | None = None
+
+    @property
+    def serving(self) -> int:
+        """How many modules serve."""
+        return sum(placed.serving for placed in self._placed.values())
+
+    @property
+    def settled(self) -> bool:
+        """Whether every wanted module was tried at least once."""
+        return not any(name not in self._failed for name in self._busy) and all(
+            name in self._placed or name in self._failed for name in self._wanted
+        )
+
+    def want(self, wanted: Mapping[str, Wanted]) -> None:
+        """From now on serve these (those that placement selects)."""
+        self._wanted = planning.placed_here(wanted, self._labels)
+        for name in [name for name in self._failed if name not in self._wanted]:
+            del self._failed[name]
+        self._step()
+
+    def pending(self) -> list[Pending]:
+        """The modules whose latest document is not applied yet but may be."""
+        found = {
+            name: Pending(module=name, generation=module.generation, since=since, reason="Loading")
+            for name, (module, since) in self._busy.items()
+        }
+        for name, failed in self._failed.items():
+            if failed.retry_at is not None and self._latest(failed):
+                found[name] = Pending(
+                    module=name,
+                    generation=failed.module.generation,
+                    since=failed.since,
+                    next_retry=failed.next_retry,
+                    reason=failed.reason,
+                    message=failed.message,
+                )
+        for (name, _), since in self._draining.items():
+            if name not in self._wanted:
+                found[name] = Pending(module=name, generation=0, since=since, reason="Draining")
+        return [found[name] for name in sorted(found)]
+
+    def rejected(self) -> list[Rejected]:
+        """The modules whose latest document is refused for good, and since when an older one serves instead."""
+        return [
+            Rejected(
+                module=name,
+                generation=failed.module.generation,
+                reason=failed.reason,
+                message=failed.message,
+                serving_since=self._since.get(name),
+            )
+            for name, failed in sorted(self._failed.items())
+            if failed.retry_at is None and self._latest(failed)
+        ]
+
+    async def stop(self) -> None:
+        """Begin nothing more; what serves keeps serving."""
+        self._wanted = {}
+        await self._tasks.stop()
+        self._loader.close()
+
+    def _latest(self, failed: _Failed) -> bool:
+        wanted = self._wanted.get(failed.module.name)
+        return wanted is not None and (wanted.uid, wanted.digest) == (failed.module.uid, failed.module.digest)
+
+    def _step(self) -> None:
+        failures = {
+            name: planning.Failure(failed.module.uid, failed.module.digest, failed.retry_at)
+            for name, failed in self._failed.items()
+        }
+        plan = planning.plan(self._wanted, self._placed, failures, self._busy, self._clock.monotonic())
+        for placed in plan.remove:
+            self._forget(placed)
+            self._tasks.start(self._remove(placed), f"remove {placed.name}")
+        for module in plan.load:
+            self._busy[module.name] = (module, self._clock.now())
+            self._tasks.start(self._load(module), f"load {module.name}")
+        self._wake_at(plan.wake_at)
+
+    def _forget(self, placed: planning.Placed) -> None:
+        self._placed.pop(placed.name, None)
+        self._since.pop(placed.name, None)
+        if placed.serving:
+            self._draining[placed.name, placed.uid] = self._clock.now()
+
+    def _wake_at(self, moment: float | None) -> None:
+        if moment is None or (self._alarm_at is not None and self._alarm_at <= moment):
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = moment
+        self._alarm = self._tasks.start(self._ring(moment), "retry")
+
+    async def _ring(self, moment: float) -> None:
+        await self._clock.sleep(max(moment - self._clock.monotonic(), 0.0))
+        self._alarm = self._alarm_at = None
+        self._step()
+
+    async def _remove(self, placed: planning.Placed) -> None:
+        try:
+            await self._gateway.remove(placed.name, placed.uid)
+        finally:
+            self._draining.pop((placed.name, placed.uid), None)
+            self._changed()
+
+    async def _load(self, module: Wanted) -> None:
+        try:
+            await self._place(module)
+        except DataPlaneError as error:
+            await self._record(module, error)
+        except Exception as error:
+            logger.exception("module could not be placed", module=module.name)
+            await self._record(module, StartFailed("Unexpected", f"{type(error).__name__}: {error}"))
+        finally:
+            self._busy.pop(module.name, None)
+            self._step()
+            self._changed()
+
+    async def _place(self, module: Wanted) -> None:
+        mark = planning.fingerprint(module, self._host_version)
+        known = self._quarantine.get(mark)
+        if known is not None:
+            raise LoadFailed(*known)
+        try:
+            served = await self._loader.load(module)
+        except LoadFailed as error:
+            if len(self._quarantine) >= _QUARANTINE_SIZE:
+                self._quarantine.pop(next(iter(self._quarantine)))
+            self._quarantine[mark] = (error.reason, error.message)
+            raise
+        instance = served.instance
+        assert instance is not None, "a loaded module has an instance"
+        if self._superseded(module):
+            instance.unload()
+            return
+        try:
+            await self._gateway.install(served)
+        except BaseException:
+            instance.unload()
+            raise
+        self._placed[module.name] = planning.Placed(module.name, module.uid, module.digest, serving=True)
+        self._since[module.name] = served.since
+        self._failed.pop(module.name, None)
+
+    def _superseded(self, module: Wanted) -> bool:
+        wanted = self._wanted.get(module.name)
+        return wanted is None or (wanted.uid, wanted.digest) != (module.uid, module.digest)
+
+    async def _record(self, module: Wanted, error: DataPlaneError) -> None:
+        if self._superseded(module):
+            return
+        before = self._failed.get(module.name)
+        repeated = before is not None and self._latest(before)
+        failures = before.failures + 1 if before is not None and repeated else 1
+        delay = self._backoff.delay(failures) if error.retryable else None
+        now = self._clock.now()
+        self._failed[module.name] = _Failed(
+            module,
+            error.reason,
+            error.message,
+            failures,
+            before.since if before is not None and repeated else now,
+            None if delay is None else self._clock.monotonic() + delay,
+            None if delay is None else now + timedelta(seconds=delay),
+        )
+        logger.warning(
+            "module not served", module=module.name, generation=module.generation, reason=error.reason,
+            error=error.message, retry_in=delay,
+        )  # fmt: skip
+        placed = self._placed.get(module.name)
+        if placed is None or placed.uid != module.uid or not placed.serving:
+            await self._block(module, error)
+
+    async def _block(self, module: Wanted, error: DataPlaneError) -> None:
+        """Nothing good of this uid serves: its routes say so instead of falling through to another module."""
+        trouble = serving.Trouble(error.reason, error.message, error.retryable)
+        try:
+            served = serving.broken(
+                module.name, module.uid, module.generation, module.desired, self._clock.now(), trouble
+            )
+        except ValueError:
+            served = None
+        if served is not None:
+            await self._gateway.block(served)
+            self._placed[module.name] = planning.Placed(module.name, module.uid, module.digest, serving=False)
+            self._since.pop(module.name, None)

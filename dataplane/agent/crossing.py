@@ -1,0 +1,50 @@
+"""From the agent's loop to the serving loop and back: the gateway's host as the agent sees it.
+
+Modules start and requests run on the serving loop only; each call here is one coroutine over there, awaited here.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from dataplane.gateway import hosting, serving
+
+T = TypeVar("T")
+
+
+class Crossing:
+    """Calls `hosting.Host` on the serving loop."""
+
+    def __init__(self, host: hosting.Host, loop: asyncio.AbstractEventLoop) -> None:
+        self._host = host
+        self._loop = loop
+
+    async def install(self, served: serving.Served) -> None:
+        """Start a module and publish it; StartFailed."""
+        await self._over(self._host.install(served))
+
+    async def block(self, served: serving.Served) -> None:
+        """Publish a module that cannot serve."""
+
+        async def publish() -> None:
+            self._host.block(served)
+
+        await self._over(publish())
+
+    async def remove(self, name: str, uid: str) -> None:
+        """Take a module out and wait until it is drained."""
+        await self._over(self._host.remove(name, uid))
+
+    async def lag(self) -> float:
+        """How many seconds the serving loop takes until it runs something new."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+
+        async def nothing() -> None:
+            return
+
+        await self._over(nothing())
+        return loop.time() - started
+
+    async def _over(self, work: Coroutine[Any, Any, T]) -> T:
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._loop))

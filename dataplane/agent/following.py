@@ -1,0 +1,200 @@
+"""Follows the desired bucket: one ordered consumer per session, snapshot and tail, checked against head and beat.
+
+A quiet watch is not trusted.  The leader's beat says every two seconds what the set is; when three are missed, or what
+is held differs from it for two seconds, or it names a bucket made anew, then the connection itself is dropped and
+everything begins again with a snapshot.  While nobody beats (the control plane is away) the patience doubles.
+
+Callbacks of the client only queue; everything is decided in `Follower.run`, on the agent's loop.  Comes from NATS
+through `schemas.kits.natslink`; goes to `dataplane.agent.holding`.
+"""
+
+import asyncio
+import contextlib
+import random
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+from nats.errors import Error as NatsError
+from nats.js.api import DeliverPolicy
+from pydantic import ValidationError
+
+from dataplane.agent import holding
+from dataplane.agent.holding import Standing
+from schemas import names
+from schemas.documents import Beat
+from schemas.kits.backoffs import Backoff, jittered
+from schemas.kits.clocks import Clock
+from schemas.kits.natslink import LinkError, NatsLink, Session, during
+
+logger = structlog.get_logger("dataplane.agent.following")
+
+_PREFIX: Final = f"$KV.{names.BUCKET_DESIRED}."
+_STREAM: Final = f"KV_{names.BUCKET_DESIRED}"
+_REMOVED: Final = frozenset({"DEL", "PURGE"})
+_CALL_SECONDS: Final = 5.0
+_QUIETEST: Final = 60.0
+"""However long nobody beats, a new snapshot is taken after so many seconds."""
+
+
+class Follower:
+    """One worker's watch over the desired bucket."""
+
+    def __init__(
+        self,
+        link: NatsLink,
+        held: holding.Held,
+        clock: Clock,
+        *,
+        changed: Callable[[], None],
+        beat_seconds: float = 2.0,
+        source: random.Random | None = None,
+    ) -> None:
+        """``changed`` is called after anything was read that may matter."""
+        self._link = link
+        self._held = held
+        self._clock = clock
+        self._changed = changed
+        self._beat_seconds = beat_seconds
+        self._random = source or random.Random()  # noqa: S311 - jitter, no secret
+        self._backoff = Backoff(base=0.1, cap=2.0, source=self._random)
+        self._inbox: deque[Msg] = deque()
+        self._news = asyncio.Event()
+        self._beat: Beat | None = None
+        self._created = ""
+        self._beat_at = 0.0
+        self._doubt_since: float | None = None
+        self._patience = 3 * beat_seconds
+        self._lenience = beat_seconds
+        self.standing = Standing.UNPROVEN
+        """How the bucket stands to what is held."""
+        self.synced = False
+        """Whether a whole snapshot was proven in this boot."""
+        self.doubted = False
+        """Whether what is held has differed from the beat, or from the head, for longer than two beats."""
+        self.snapshots = 0
+        """How many snapshots were begun."""
+
+    @property
+    def beat_age(self) -> float | None:
+        """Seconds since the last beat was heard; None: never."""
+        return self._clock.monotonic() - self._beat_at if self._beat is not None else None
+
+    async def run(self) -> None:
+        """Follow, session after session, until cancelled."""
+        failures = 0
+        while True:
+            session = await self._link.session()
+            try:
+                await self._follow(session)
+                failures = 0
+            except (NatsError, LinkError, TimeoutError, OSError) as error:
+                failures += 1
+                logger.info("desired bucket not readable yet", error=f"{type(error).__name__}: {error}")
+            await self._clock.sleep(self._backoff.delay(max(failures, 1)))
+
+    async def _follow(self, session: Session) -> None:
+        """From a snapshot on, until the session ends or is doubted."""
+        self._inbox.clear()
+        self._beat, self._created, self._doubt_since = None, "", None
+        self._beat_at = self._clock.monotonic()
+        self._held.begin()
+        subscriptions: list[Subscription] = []
+        try:
+            await during(session, self._subscribe(session, subscriptions), _CALL_SECONDS)
+            while session.alive:
+                self._take_in()
+                reason = self._doubt()
+                if reason is not None:
+                    logger.warning("desired state read anew", reason=reason)
+                    self._link.abandon(reason, session.generation)
+                    return
+                self._news.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._news.wait(), self._beat_seconds / 8)
+        finally:
+            if session.alive:
+                for subscription in subscriptions:
+                    with contextlib.suppress(Exception):
+                        await subscription.unsubscribe()
+
+    async def _subscribe(self, session: Session, subscriptions: list[Subscription]) -> None:
+        self.snapshots += 1
+        subscriptions.append(await session.client.subscribe(names.SUBJECT_BEAT, cb=self._received))
+        watch = await session.js.subscribe(
+            f"{_PREFIX}>",
+            stream=_STREAM,
+            ordered_consumer=True,
+            deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
+            cb=self._received,
+        )
+        subscriptions.append(watch)
+        info = await watch.consumer_info()
+        if not info.num_pending and not (info.delivered and info.delivered.consumer_seq):
+            self._settle(self._held.finish())
+
+    async def _received(self, message: Msg) -> None:
+        self._inbox.append(message)
+        self._news.set()
+
+    def _take_in(self) -> None:
+        while self._inbox:
+            message = self._inbox.popleft()
+            if message.subject == names.SUBJECT_BEAT:
+                self._hear(message.data)
+                continue
+            headers = message.headers or {}
+            removed = headers.get("KV-Operation") in _REMOVED or "Nats-Marker-Reason" in headers
+            self._settle(self._held.read(message.subject.removeprefix(_PREFIX), None if removed else message.data))
+            if message.metadata.num_pending == 0 and self._held.reading:
+                self._settle(self._held.finish())
+
+    def _settle(self, standing: Standing) -> None:
+        self.standing = standing
+        self.synced = self.synced or standing is Standing.PROVEN
+        self._changed()
+
+    def _hear(self, data: bytes) -> None:
+        try:
+            beat = Beat.model_validate_json(data)
+        except ValidationError:
+            logger.warning("beat not readable")
+            return
+        self._beat, self._beat_at = beat, self._clock.monotonic()
+        self._patience = 3 * self._beat_seconds
+        self._created = self._created or beat.created
+        self._held.hear(beat)
+
+    def _doubt(self) -> str | None:
+        """Why to begin anew, or None; called often."""
+        now = self._clock.monotonic()
+        if now - self._beat_at > self._patience:
+            self._patience = min(jittered(2 * self._patience, 0.2, self._random), _QUIETEST)
+            return "three beats missed"
+        if self._beat is not None and self._beat.created != self._created:
+            return "the bucket was made anew"
+        if self._agrees():
+            self._doubt_since, self._lenience = None, self._beat_seconds
+            if self.doubted:
+                self.doubted = False
+                self._changed()
+            return None
+        if self._doubt_since is None:
+            self._doubt_since = now
+        if now - self._doubt_since <= self._beat_seconds:
+            return None
+        if not self.doubted:
+            self.doubted = True
+            self._changed()
+        if now - self._doubt_since <= self._lenience:
+            return None
+        # a doubt that the next snapshot does not settle is no fault of the watch: look less and less often
+        self._lenience = min(jittered(2 * self._lenience, 0.2, self._random), _QUIETEST)
+        return f"what is held differs from what the leader says ({self.standing.value})"
+
+    def _agrees(self) -> bool:
+        proven = self.standing is Standing.PROVEN
+        return proven and (self._beat is None or self._held.agrees(self._beat))

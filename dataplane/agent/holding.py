@@ -1,0 +1,250 @@
+"""What this worker believes should be served: the newest accepted document of each key, and how far it is proven.
+
+Two layers.  The *view* is what the bucket says since the watch began; it starts empty with each watch.  What is *held*
+outlives every view: it only moves forward in (epoch, revision), key by key.  Absence is not deletion: a key leaves
+by a tombstone, or because the view as a whole equals its head (count and additive hash) and the head is not older than
+anything held.  A bucket of another store is not believed at all.  Last-known-good state is saved and restored here.
+
+Pure but for logging; driven by `dataplane.agent.following`, read by `dataplane.agent.agents`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+import structlog
+from pydantic import ValidationError
+
+from dataplane.errors import DocumentRefused
+from schemas import documents, names
+from schemas.documents import DesiredDocument, Head
+from schemas.module import DesiredModule
+
+logger = structlog.get_logger("dataplane.agent.holding")
+
+Order = tuple[int, int]
+"""(epoch, revision)."""
+NOTHING: Order = (0, 0)
+MODULE = "Module"
+
+
+class Standing(StrEnum):
+    """How the view stands to what is held."""
+
+    UNPROVEN = "unproven"
+    """No head yet, or documents and head do not agree (yet)."""
+    PROVEN = "proven"
+    """The view equals its head, and that is what is held."""
+    OLDER = "older"
+    """The head is older than what is held: a bucket rolled back, or a head still on its way."""
+    FOREIGN = "foreign"
+    """The bucket belongs to another store."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One module as the desired set names it."""
+
+    name: str
+    uid: str
+    generation: int
+    order: Order
+    digest: str
+    """Of the payload: two documents with one digest want the same."""
+    desired: DesiredModule
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedDocument:
+    """A document that was not accepted; what was held under its key stays."""
+
+    key: str
+    generation: int
+    reason: str
+    message: str
+
+
+@dataclass(slots=True)
+class _View:
+    entries: dict[str, DesiredDocument] = field(default_factory=dict)
+    refused: dict[str, RefusedDocument] = field(default_factory=dict)
+    head: Head | None = None
+    complete: bool = False
+    """Whether the snapshot part of the watch is over."""
+
+
+class Held:
+    """The believed desired set of one worker."""
+
+    def __init__(self) -> None:
+        self.store = ""
+        """Id of the store that is believed; empty until a first head was proven."""
+        self.observed: Order = NOTHING
+        """Of the newest head seen in a view or a beat."""
+        self.applied: Order = NOTHING
+        """Everything up to here has been handed on."""
+        self.set_hash = ""
+        """Of the last proven set."""
+        self._documents: dict[str, DesiredDocument] = {}
+        self._wanted: dict[str, Wanted] = {}
+        self._newest: Order = NOTHING
+        self._view = _View()
+
+    @property
+    def wanted(self) -> Mapping[str, Wanted]:
+        """The modules that are wanted, by name."""
+        return self._wanted
+
+    @property
+    def refused(self) -> list[RefusedDocument]:
+        """The documents of the present view that were not accepted."""
+        return list(self._view.refused.values())
+
+    @property
+    def empty(self) -> bool:
+        """Whether the proven set has no document."""
+        return not any(not document.deleted for document in self._documents.values())
+
+    @property
+    def reading(self) -> bool:
+        """Whether the snapshot part of the watch is not over yet."""
+        return not self._view.complete
+
+    def begin(self) -> None:
+        """A watch starts anew: forget what the last one said, keep what is held."""
+        self._view = _View()
+
+    def finish(self) -> Standing:
+        """The snapshot part of the watch is over: take over what it brought."""
+        self._view.complete = True
+        return self._settle(self._view.entries)
+
+    def read(self, key: str, data: bytes | None) -> Standing:
+        """One entry of the bucket (None: the entry was removed, which proves nothing)."""
+        view = self._view
+        view.refused.pop(key, None)
+        if data is None:
+            view.entries.pop(key, None)
+            return self._settle({})
+        if key == names.KEY_HEAD:
+            self._read_head(data)
+            return self._settle({})
+        try:
+            document = _envelope(key, data)
+        except DocumentRefused as error:
+            view.entries.pop(key, None)
+            self._refuse(key, 0, error)
+            return self._settle({})
+        view.entries[key] = document
+        return self._settle({key: document})
+
+    def standing(self) -> Standing:
+        """How the view stands to what is held, now."""
+        head = self._view.head
+        if head is None or not self._view.complete:
+            return Standing.UNPROVEN
+        if self.store and head.store != self.store:
+            return Standing.FOREIGN
+        if head.order < self._newest:
+            return Standing.OLDER
+        return Standing.PROVEN if self._equals(head) else Standing.UNPROVEN
+
+    def hear(self, beat: Head) -> None:
+        """Note how far the leader is."""
+        if not self.store or beat.store == self.store:
+            self.observed = max(self.observed, beat.order)
+
+    def agrees(self, beat: Head) -> bool:
+        """Whether a beat says what is held and proven here."""
+        same_set = beat.hash == self.set_hash and beat.revision == self.applied[1]
+        return same_set and beat.store == self.store
+
+    def _settle(self, fresh: Mapping[str, DesiredDocument]) -> Standing:
+        """Accept what is newer; on proof, also let go of what the set no longer has."""
+        if not self._view.complete:
+            return Standing.UNPROVEN
+        standing = self.standing()
+        if standing is Standing.FOREIGN:
+            return standing
+        for key, document in fresh.items():
+            self._accept(key, document)
+        standing = self.standing()
+        if standing is Standing.PROVEN:
+            self._prove()
+        return standing
+
+    def _accept(self, key: str, document: DesiredDocument) -> None:
+        held = self._documents.get(key)
+        if held is not None and document.order <= held.order:
+            return
+        try:
+            wanted = None if document.deleted else _wanted(key, document)
+        except DocumentRefused as error:
+            self._refuse(key, document.generation, error)
+            return
+        self._documents[key] = document
+        self._newest = max(self._newest, document.order)
+        name = document.name
+        if wanted is not None:
+            self._wanted[name] = wanted
+        elif document.kind == MODULE:
+            self._wanted.pop(name, None)
+
+    def _prove(self) -> None:
+        head = self._view.head
+        assert head is not None, "only a head proves a set"
+        for key in [key for key in self._documents if key not in self._view.entries]:
+            gone = self._documents.pop(key)
+            if gone.kind == MODULE:
+                self._wanted.pop(gone.name, None)
+        self.store = head.store
+        self._newest = max(self._newest, head.order)
+        self.applied = head.order
+        self.set_hash = head.hash
+
+    def _equals(self, head: Head) -> bool:
+        live = [(key, entry.revision, entry.digest) for key, entry in self._view.entries.items() if not entry.deleted]
+        return len(live) == head.count and documents.set_hash(live) == head.hash
+
+    def _read_head(self, data: bytes) -> None:
+        try:
+            head = Head.model_validate_json(data)
+            if head.schema_ > documents.SCHEMA:
+                raise DocumentRefused("UnknownSchema", f"head has schema {head.schema_}; this worker reads 1")
+        except (ValidationError, DocumentRefused) as error:
+            logger.warning("head refused", error=str(error))
+            return
+        self._view.head = head
+        if not self.store or head.store == self.store:
+            self.observed = max(self.observed, head.order)
+
+    def _refuse(self, key: str, generation: int, error: DocumentRefused) -> None:
+        logger.warning("document refused", key=key, reason=error.reason, error=error.message)
+        self._view.refused[key] = RefusedDocument(key, generation, error.reason, error.message)
+
+
+def _envelope(key: str, data: bytes) -> DesiredDocument:
+    try:
+        document = DesiredDocument.model_validate_json(data)
+    except ValidationError as error:
+        raise DocumentRefused("DocumentUnreadable", f"{key}: {error.error_count()} fields cannot be read") from error
+    return document
+
+
+def _wanted(key: str, document: DesiredDocument) -> Wanted | None:
+    if document.schema_ > documents.SCHEMA:
+        raise DocumentRefused(
+            "UnknownSchema",
+            f"{key}: schema {document.schema_} is newer than this worker reads ({documents.SCHEMA}); update the worker",
+        )
+    if not document.intact():
+        raise DocumentRefused("DigestMismatch", f"{key}: the payload is not what its digest says; it was altered")
+    if document.kind != MODULE:
+        return None
+    if key != names.module_key(document.name):
+        raise DocumentRefused("KeyMismatch", f"{key}: the document names module {document.name!r}")
+    try:
+        desired = DesiredModule.model_validate_json(document.payload)
+    except ValidationError as error:
+        raise DocumentRefused("PayloadUnreadable", f"{key}: {error.errors()[0]['msg']}") from error
+    return Wanted(document.name, document.uid, document.generation, document.order, document.digest, desired)

@@ -1,0 +1,92 @@
+"""What to do next so that this worker serves what is wanted: pure, over facts, without a clock of its own.
+
+A module is loaded when nothing of its uid and payload serves or is known to fail; an unchanged one keeps its instance,
+whatever its generation or revision.  Called by `dataplane.agent.applying` after every change of the facts.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from dataplane.agent.holding import Wanted
+from schemas.documents import canonical_json
+
+Fingerprint = str
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A module that is in the gateway, serving or blocked."""
+
+    name: str
+    uid: str
+    digest: str
+    """Of the payload."""
+    serving: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """What is known of a payload that could not be served."""
+
+    uid: str
+    digest: str
+    retry_at: float | None
+    """Monotonic seconds; None: never, it would fail again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Steps that may run at once, and when to look again."""
+
+    load: tuple[Wanted, ...]
+    remove: tuple[Placed, ...]
+    wake_at: float | None
+
+
+def plan(
+    wanted: Mapping[str, Wanted],
+    placed: Mapping[str, Placed],
+    failures: Mapping[str, Failure],
+    busy: Collection[str],
+    now: float,
+) -> Plan:
+    """The next steps.  ``busy`` names have a step running and get no other."""
+    load: list[Wanted] = []
+    retries: list[float] = []
+    for name, module in wanted.items():
+        there = placed.get(name)
+        if name in busy or (there is not None and there.serving and _same(there, module)):
+            continue
+        failure = failures.get(name)
+        if failure is None or not _same(failure, module):
+            load.append(module)
+        elif failure.retry_at is not None:
+            if failure.retry_at <= now:
+                load.append(module)
+            else:
+                retries.append(failure.retry_at)
+    remove = tuple(there for name, there in placed.items() if name not in wanted and name not in busy)
+    load.sort(key=lambda module: (module.order, module.name))
+    return Plan(tuple(load), remove, min(retries, default=None))
+
+
+def placed_here(wanted: Mapping[str, Wanted], labels: Mapping[str, str]) -> dict[str, Wanted]:
+    """The modules whose selector this worker's labels satisfy."""
+    return {
+        name: module
+        for name, module in wanted.items()
+        if all(labels.get(key) == value for key, value in module.desired.worker_selector.items())
+    }
+
+
+def fingerprint(module: Wanted, host_version: str) -> Fingerprint:
+    """What decides whether code loads: two modules with one fingerprint fail alike (the quarantine's key)."""
+    desired = module.desired
+    routes = [[sorted(route.methods), route.path] for route in desired.routes]
+    return canonical_json(
+        [desired.digest, desired.source_path, desired.entry_point, desired.config, sorted(routes), host_version]
+    )
+
+
+def _same(known: Placed | Failure, module: Wanted) -> bool:
+    return known.uid == module.uid and known.digest == module.digest

@@ -1,0 +1,71 @@
+"""Says what this worker really serves: one document in ``MODPLANE_WORKERS``, at once on change and every few seconds.
+
+Latest wins: while one report is on its way, changes wait and go out together with the next.  A report that cannot be
+sent is not kept; the next one tells the same and more.  Runs on the agent's loop, goes to NATS.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+from nats.errors import Error as NatsError
+
+from schemas import names
+from schemas.kits.clocks import Clock
+from schemas.kits.natslink import LinkError, NatsLink
+from schemas.reports import WorkerReport
+
+logger = structlog.get_logger("dataplane.agent.reporting")
+
+INTERVAL_SECONDS: Final = 3.0
+KEPT_SECONDS: Final = 60
+"""The bucket forgets a worker's document so long after its last report: garbage collection, not a liveness check."""
+_SEND_SECONDS: Final = 2.0
+
+
+class Reporter:
+    """Sends the reports of one worker."""
+
+    def __init__(
+        self, link: NatsLink, clock: Clock, make: Callable[[int], WorkerReport], *, interval: float = INTERVAL_SECONDS
+    ) -> None:
+        """``make`` gives the report of the moment, with the sequence number that it is handed."""
+        self._link = link
+        self._clock = clock
+        self._make = make
+        self._interval = interval
+        self._due = asyncio.Event()
+        self._sequence = 0
+        self._failing = False
+
+    def due(self) -> None:
+        """Something changed: report as soon as the last report is out."""
+        self._due.set()
+
+    async def run(self) -> None:
+        """Report until cancelled."""
+        while True:
+            self._due.clear()
+            await self.send()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._due.wait(), self._interval)
+
+    async def send(self, *, deadline: float = _SEND_SECONDS) -> bool:
+        """Send the report of this moment; False if it did not get through."""
+        self._sequence += 1
+        report = self._make(self._sequence)
+        payload = report.model_dump_json(by_alias=True, exclude_none=True).encode()
+        subject = f"$KV.{names.BUCKET_WORKERS}.{report.id}"
+        try:
+            await self._link.call(
+                lambda session: session.js.publish(subject, payload, msg_ttl=KEPT_SECONDS), deadline=deadline
+            )
+        except (NatsError, LinkError, TimeoutError, OSError) as error:
+            if not self._failing:
+                logger.info("report not sent", error=f"{type(error).__name__}: {error}")
+            self._failing = True
+            return False
+        self._failing = False
+        return True

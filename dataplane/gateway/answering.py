@@ -1,0 +1,103 @@
+"""What the gateway itself says: problem documents (RFC 9457) and small JSON answers, as ASGI messages.
+
+Used by `dataplane.gateway.dispatching` for everything that no module answers, over HTTP and before a WebSocket is
+accepted.  Detail texts are for the caller: they never show a module's internals.
+"""
+
+import contextlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from schemas.meta import Json
+from schemas.problems import PROBLEM_JSON
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+_JSON: Final = b"application/json"
+_PROBLEM: Final = PROBLEM_JSON.encode()
+_DENIAL: Final = "websocket.http.response"
+_TITLES: Final[Mapping[int, str]] = {
+    400: "Bad Request",
+    401: "Unauthorized",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    500: "Internal Server Error",
+    503: "Service Unavailable",
+}
+
+_CRASHED: Final = "the module's handler failed; its operator finds the reason in the worker's log"
+
+CHALLENGE: Final = ((b"www-authenticate", b'Bearer realm="modplane"'),)
+"""Goes with every 401 (RFC 9110 section 11.6.1)."""
+
+
+def document(status: int, detail: str, instance: str = "", *, retryable: bool = False, **more: Any) -> bytes:
+    """A problem document's bytes."""
+    body: Json = {"type": "about:blank", "title": _TITLES.get(status, "Error"), "status": status, "detail": detail}
+    if instance:
+        body["instance"] = instance
+    if retryable:
+        body["retryable"] = True
+    return json.dumps(body | more).encode()
+
+
+async def problem(
+    scope: Scope, receive: Receive, send: Send, status: int, detail: str, headers: Headers = (), **more: Any
+) -> None:
+    """Answer with a problem document; a WebSocket is denied with it before it is accepted."""
+    body = document(status, detail, scope["path"], **more)
+    if scope["type"] == "websocket":
+        await _deny(scope, receive, send, status, body, headers)
+    else:
+        await respond(send, status, body, _PROBLEM, headers)
+
+
+async def respond(send: Send, status: int, body: bytes, kind: bytes = _JSON, headers: Headers = ()) -> None:
+    """Answer an HTTP request with a whole body."""
+    fields = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *headers]
+    await send({"type": "http.response.start", "status": status, "headers": fields})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def answer_json(send: Send, value: Json, status: int = 200, headers: Headers = ()) -> None:
+    """Answer with a JSON value that must not be cached."""
+    await respond(send, status, json.dumps(value).encode(), _JSON, [(b"cache-control", b"no-store"), *headers])
+
+
+async def redirect(scope: Scope, send: Send, target: bytes) -> None:
+    """307 to another path of this host, keeping the query; relative, so that no Host header can bend it."""
+    query = scope.get("query_string", b"")
+    location = target + b"?" + query if query else target
+    await respond(send, 307, b"", _JSON, [(b"location", location)])
+
+
+async def close(send: Send, code: int) -> None:
+    """End a WebSocket whose application is gone; a socket that is closed already stays closed."""
+    with contextlib.suppress(Exception):
+        await send({"type": "websocket.close", "code": code})
+
+
+async def crashed(request: Request, error: Exception) -> Response:
+    """The answer to a handler that raised: the caller learns that it did, the log learns why."""
+    return Response(document(500, _CRASHED, request.scope["path"]), status_code=500, media_type=PROBLEM_JSON)
+
+
+async def crash(scope: Scope, send: Send) -> None:
+    """The same when no framework answers for us; nothing is sent if an answer has begun."""
+    with contextlib.suppress(Exception):
+        await respond(send, 500, document(500, _CRASHED, scope["path"]), _PROBLEM)
+
+
+async def _deny(scope: Scope, receive: Receive, send: Send, status: int, body: bytes, headers: Headers) -> None:
+    await receive()
+    if _DENIAL not in scope.get("extensions", {}):
+        await send({"type": "websocket.close", "code": 1008})
+        return
+    fields = [(b"content-type", _PROBLEM), (b"content-length", str(len(body)).encode()), *headers]
+    await send({"type": f"{_DENIAL}.start", "status": status, "headers": fields})
+    await send({"type": f"{_DENIAL}.body", "body": body})

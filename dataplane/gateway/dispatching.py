@@ -1,0 +1,143 @@
+"""The ASGI application of a worker: one canonical path, one look at the snapshot, then the module or our own answer.
+
+A request under ``/api/v1/modules/{version}/{namespace}/`` goes: path check → snapshot → matcher → trouble → policy →
+the module's own application, with the whole path, ``root_path`` up to the namespace and a copy of the module's
+lifespan state.  Everything else is a host page (`dataplane.gateway.pages`).
+
+Always: whether a module answers, which route, and under which policy is decided here, before any module code runs;
+an exception of a module ends here.  The hot path allocates the scope copy and nothing else worth naming.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import structlog
+from starlette.types import Receive, Scope, Send
+
+from dataplane.gateway import answering, hosting, paths
+from dataplane.gateway.serving import Served, Target
+from dataplane.gateway.snapshots import Namespace
+from schemas import names
+from schemas.paths import WEBSOCKET
+
+logger = structlog.get_logger("dataplane.gateway.dispatching")
+
+Pages = Callable[[Scope, Receive, Send, str], Awaitable[bool]]
+"""Answers a host page by its path and says whether there is one."""
+
+_PREFIX = f"{names.MODULES_PREFIX}/"
+_START = len(_PREFIX)
+_HEALTH = "/health"
+
+
+class Dispatcher:
+    """Pure ASGI: no framework stands between the server and a module."""
+
+    def __init__(self, host: hosting.Host, pages: Pages) -> None:
+        self._host = host
+        self._pages = pages
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one HTTP request or WebSocket."""
+        raw: bytes = scope.get("raw_path") or scope["path"].encode()
+        if not paths.is_plain(raw) and (reason := paths.refusal(raw)) is not None:
+            await answering.problem(scope, receive, send, 400, reason)
+            return
+        root: str = scope.get("root_path", "")
+        path: str = scope["path"]
+        if root and path.startswith(root):
+            path = path[len(root) :]
+        if not path.startswith(_PREFIX):
+            if not await self._pages(scope, receive, send, path):
+                await answering.problem(scope, receive, send, 404, "there is no such page on this worker")
+            return
+        middle = path.find("/", _START)
+        end = path.find("/", middle + 1) if middle > 0 else -1
+        key = (path[_START:middle], path[middle + 1 : end] if end > 0 else path[middle + 1 :])
+        namespace = self._host.snapshot.table.get(key)
+        if namespace is None:
+            await answering.problem(scope, receive, send, 404, "no module serves this version and namespace")
+            return
+        route_path = path[end:] if end > 0 else ""
+        method = WEBSOCKET if scope["type"] == "websocket" else scope["method"]
+        target = namespace.matcher.find(method, route_path)
+        if target is None:
+            await _unmatched(scope, receive, send, namespace, route_path)
+        elif target.served.trouble is not None:
+            await _troubled(scope, receive, send, target.served)
+        elif target.guarded:
+            await answering.problem(scope, receive, send, 401, "this route needs a token", answering.CHALLENGE)
+        else:
+            await _run(scope, receive, send, target, root)
+
+
+async def _run(scope: Scope, receive: Receive, send: Send, target: Target, root: str) -> None:
+    served = target.served
+    app = served.app
+    assert app is not None, "a module without trouble has its application"
+    inner = dict(scope)
+    inner["root_path"] = root + served.prefix
+    inner["state"] = served.state.copy()
+    task = asyncio.current_task()
+    assert task is not None, "a request runs in a task"
+    served.tasks.add(task)
+    try:
+        await app(inner, receive, send)
+    except asyncio.CancelledError:
+        if scope["type"] == "websocket":
+            await answering.close(send, 1012)
+        raise
+    except BaseException as error:  # noqa: BLE001 - SystemExit in a handler must not end the worker either
+        await _failed(scope, receive, send, target, error)
+    finally:
+        served.left(task)
+
+
+async def _failed(scope: Scope, receive: Receive, send: Send, target: Target, error: BaseException) -> None:
+    """A module's exception has gone through its own handlers: log it once; the caller has, or now gets, an answer."""
+    logger.error(
+        "handler failed",
+        module=target.served.name,
+        generation=target.served.generation,
+        route=target.template,
+        exc_info=error,
+    )
+    if scope["type"] == "websocket":
+        await answering.close(send, 1011)
+    elif not isinstance(error, Exception):  # Starlette answers for Exception before it raises again
+        await answering.crash(scope, send)
+
+
+async def _troubled(scope: Scope, receive: Receive, send: Send, served: Served) -> None:
+    trouble = served.trouble
+    assert trouble is not None, "called for a module in trouble"
+    headers = ((b"retry-after", b"5"),) if trouble.retryable else ()
+    detail = f"module {served.name} cannot serve on this worker: {trouble.reason}"
+    await answering.problem(scope, receive, send, 503, detail, headers, retryable=trouble.retryable)
+
+
+async def _unmatched(scope: Scope, receive: Receive, send: Send, namespace: Namespace, path: str) -> None:
+    """No route answers: the namespace's health, 405 with Allow, a redirect to the other slash form, or 404."""
+    http = scope["type"] == "http"
+    if http and path == _HEALTH:
+        await _health(scope, receive, send, namespace)
+        return
+    allowed = namespace.matcher.allowed(path) if http else []
+    if allowed:
+        detail = f"{scope['method']} is not allowed here; allowed: {', '.join(allowed)}"
+        await answering.problem(scope, receive, send, 405, detail, [(b"allow", ", ".join(allowed).encode())])
+        return
+    other = paths.with_other_slash(path)
+    if http and path != "/" and other and namespace.matcher.allowed(other):
+        await answering.redirect(scope, send, paths.raw_with_other_slash(scope["raw_path"]))
+        return
+    await answering.problem(scope, receive, send, 404, "no route of this namespace has this path")
+
+
+async def _health(scope: Scope, receive: Receive, send: Send, namespace: Namespace) -> None:
+    if scope["method"] not in {"GET", "HEAD"}:
+        await answering.problem(scope, receive, send, 405, "allowed: GET, HEAD", [(b"allow", b"GET, HEAD")])
+    elif namespace.healthy:
+        await answering.answer_json(send, {"status": "healthy"})
+    else:
+        await answering.answer_json(send, {"status": "unhealthy"}, 503)

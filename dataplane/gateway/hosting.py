@@ -1,0 +1,101 @@
+"""Modules in and out of service while requests flow: start, publish by one assignment, drain the old, let go.
+
+Lives on the serving loop and is called there only (the agent comes through `asyncio.run_coroutine_threadsafe`).
+A request reads `Host.snapshot` once.  An unchanged module keeps its instance through every change of another; a
+replaced or removed one keeps answering the requests that are inside it, for at most the grace, in the background.
+"""
+
+import asyncio
+
+import structlog
+
+from dataplane.gateway import serving, snapshots
+from schemas.kits.clocks import Clock, SystemClock
+from schemas.kits.tasks import Tasks
+
+logger = structlog.get_logger("dataplane.gateway.hosting")
+
+START_SECONDS = 10.0
+"""A module's start that takes longer is given up (it is tried again later)."""
+STOP_SECONDS = 10.0
+"""A module's end that takes longer is cut off."""
+GRACE_SECONDS = 30.0
+"""How long requests may stay inside a module that was replaced or removed."""
+
+
+class Host:
+    """The modules of one worker."""
+
+    def __init__(
+        self, clock: Clock | None = None, *, grace: float = GRACE_SECONDS, start: float = START_SECONDS
+    ) -> None:
+        self.snapshot = snapshots.Snapshot()
+        """What is served; read it once per request."""
+        self._clock = clock or SystemClock()
+        self._grace = grace
+        self._start = start
+        self._retiring = Tasks(self._clock)
+
+    @property
+    def retiring(self) -> int:
+        """How many older instances are still being drained or stopped."""
+        return len(self._retiring)
+
+    async def install(self, served: serving.Served) -> None:
+        """Start the module and publish it instead of its older generation, which drains in the background.
+
+        StartFailed: nothing was published, what served before still does.
+        """
+        assert served.instance is not None, "a broken module is blocked, not installed"
+        await served.instance.start(self._start)
+        served.state = served.instance.state
+        self._publish(served)
+        logger.info("module serves", module=served.name, generation=served.generation, uid=served.uid)
+
+    def block(self, served: serving.Served) -> None:
+        """Publish a module that cannot serve: its known routes answer 503."""
+        self._publish(served)
+        logger.warning(
+            "module cannot serve",
+            module=served.name,
+            generation=served.generation,
+            reason="" if served.trouble is None else served.trouble.reason,
+        )
+
+    async def remove(self, name: str, uid: str) -> None:
+        """Take a module out of service; returns when its routes are gone and nobody is inside any more.
+
+        A module of that name with another uid stays.
+        """
+        served = self.snapshot.modules.get(name)
+        if served is None or served.uid != uid:
+            return
+        self.snapshot = self.snapshot.without(name)
+        logger.info("module removed", module=name, generation=served.generation, uid=uid)
+        await asyncio.shield(self._retire(served))
+
+    async def close(self) -> None:
+        """Stop every module, all at once; requests still inside are cut off."""
+        modules = list(self.snapshot.modules.values())
+        self.snapshot = snapshots.Snapshot(self.snapshot.number + 1)
+        await asyncio.gather(*(_let_go(served, 0.0) for served in modules))
+        await self._retiring.stop()
+
+    def _publish(self, served: serving.Served) -> None:
+        before = self.snapshot.modules.get(served.name)
+        self.snapshot = self.snapshot.with_module(served)
+        if before is not None:
+            self._retire(before)
+
+    def _retire(self, served: serving.Served) -> "asyncio.Task[None]":
+        return self._retiring.start(_let_go(served, self._grace), f"retire {served.name} {served.generation}")
+
+
+async def _let_go(served: serving.Served, grace: float) -> None:
+    if served.instance is None:
+        return
+    cut = await served.drain(grace)
+    if cut:
+        logger.warning("requests cut off", module=served.name, generation=served.generation, requests=cut)
+    await served.instance.stop(STOP_SECONDS)
+    served.instance.unload()

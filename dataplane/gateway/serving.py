@@ -1,0 +1,184 @@
+"""One module as the gateway serves it: its compiled routes, its application, and who is inside right now.
+
+Made off the serving loop (`serve`, `broken`), published in a snapshot, and counted while requests run.  A module that
+cannot be loaded and has no last good generation is here too, with its known routes and the trouble that answers them.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Protocol
+
+from fastapi import FastAPI
+from fastapi.routing import RouteContext, iter_route_contexts
+from starlette.routing import BaseRoute, Mount, WebSocketRoute
+
+from dataplane.gateway import answering, matching
+from schemas.module import DesiredModule, Tenancy
+from schemas.paths import ANY_METHOD, WEBSOCKET
+from schemas.policies import EffectivePolicy
+
+
+class Loaded(Protocol):
+    """What the gateway needs of a built module (`dataplane.runtime.building.Instance`)."""
+
+    name: str
+    uid: str
+    generation: int
+    desired: DesiredModule
+    app: FastAPI
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the module's lifespan yielded; copied into each request's scope."""
+        ...
+
+    async def start(self, timeout: float) -> None:
+        """Run the start of the module's lifespan; StartFailed if it fails or takes longer than ``timeout``."""
+        ...
+
+    async def stop(self, timeout: float) -> None:
+        """Run its end; never raises for what the module does."""
+        ...
+
+    def unload(self) -> None:
+        """Let go of the code."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a module's known routes answer 503."""
+
+    reason: str
+    message: str
+    retryable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a request reaches: a route of a module, and who may call it."""
+
+    served: "Served"
+    template: str
+    policy: EffectivePolicy
+    guarded: bool
+    """Whether a caller has to prove anything."""
+
+
+class Served:
+    """A module in service.  Only `tasks` and `emptied` ever change."""
+
+    __slots__ = (
+        "app",
+        "desired",
+        "emptied",
+        "fragment",
+        "generation",
+        "instance",
+        "key",
+        "name",
+        "prefix",
+        "routes",
+        "since",
+        "state",
+        "tasks",
+        "trouble",
+        "uid",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        uid: str,
+        generation: int,
+        desired: DesiredModule,
+        since: datetime,
+        instance: Loaded | None,
+        trouble: Trouble | None = None,
+        order: Sequence[tuple[frozenset[str], str]] = (),
+    ) -> None:
+        self.name = name
+        self.uid = uid
+        self.generation = generation
+        self.desired = desired
+        self.since = since
+        self.instance = instance
+        self.trouble = trouble
+        self.app: FastAPI | None = None if instance is None else instance.app
+        self.state: dict[str, Any] = {}
+        self.key = (desired.api_version, desired.namespace)
+        self.prefix = desired.prefix()
+        self.routes = self._compiled(order)
+        self.tasks: set[asyncio.Task[Any]] = set()
+        """The requests and WebSockets inside this module."""
+        self.emptied: asyncio.Event | None = None
+        """Set when the last request leaves; None until somebody waits for that."""
+        self.fragment: dict[str, Any] | None = None
+        """Its part of the merged OpenAPI document, once it was asked for."""
+
+    def _compiled(self, order: Sequence[tuple[frozenset[str], str]]) -> list[matching.Compiled[Target]]:
+        places = {key: place for place, key in enumerate(order)}
+        routes = matching.in_order(self.desired.routes, lambda route: route.path)
+        routes.sort(key=lambda route: places.get((frozenset(route.methods), route.path), len(places)))
+        return matching.faithful(
+            matching.compiled(route.methods, route.path, self._target(route.path, route.policy)) for route in routes
+        )
+
+    def _target(self, template: str, policy: EffectivePolicy) -> Target:
+        # tenancy 'organisation' fails closed until callers have organisations
+        guarded = not policy.open or self.desired.tenancy is not Tenancy.SHARED
+        return Target(self, template, policy, guarded)
+
+    def left(self, task: "asyncio.Task[Any]") -> None:
+        """A request is done."""
+        self.tasks.discard(task)
+        if self.emptied is not None and not self.tasks:
+            self.emptied.set()
+
+    async def drain(self, grace: float) -> int:
+        """Wait until nobody is inside, at most ``grace`` seconds; then cancel the rest and say how many they were."""
+        self.emptied = asyncio.Event()
+        if self.tasks:
+            try:
+                await asyncio.wait_for(self.emptied.wait(), grace)
+            except TimeoutError:
+                rest = list(self.tasks)
+                for task in rest:
+                    task.cancel()
+                await asyncio.wait(rest, timeout=1.0)
+                return len(rest)
+        return 0
+
+
+def serve(instance: Loaded, since: datetime) -> Served:
+    """A built module made ready: routes sorted and compiled, error answer set, middleware built (no first-call cost).
+
+    ValueError for a route that cannot be compiled.
+    """
+    app = instance.app
+    app.exception_handlers.setdefault(Exception, answering.crashed)
+    app.router.routes[:] = matching.in_order(app.router.routes, _sort_path)
+    app.middleware_stack = app.build_middleware_stack()
+    order = [_route_key(context) for context in iter_route_contexts(app.router.routes)]
+    return Served(instance.name, instance.uid, instance.generation, instance.desired, since, instance, order=order)
+
+
+def _sort_path(route: BaseRoute) -> str | None:
+    path: str | None = getattr(route, "path", None)
+    return f"{path}/{{path:path}}" if isinstance(route, Mount) else path
+
+
+def _route_key(context: RouteContext) -> tuple[frozenset[str], str]:
+    original, path = context.original_route, context.path or ""
+    if isinstance(original, Mount):
+        return frozenset({ANY_METHOD}), f"{path}/{{path:path}}"
+    if isinstance(original, WebSocketRoute):
+        return frozenset({WEBSOCKET}), path
+    return frozenset(context.methods or ()), path
+
+
+def broken(name: str, uid: str, generation: int, desired: DesiredModule, since: datetime, trouble: Trouble) -> Served:
+    """A module that is known and cannot serve: its routes answer 503 and never fall through to another module."""
+    return Served(name, uid, generation, desired, since, None, trouble)
