@@ -1,0 +1,171 @@
+"""How values stand in the database: JSON and moments as text, objects as rows; and back.
+
+Pure.  One spelling each, so that equal values are equal texts (`controlplane.store.ledgers` compares texts to
+see what a write really changes).
+"""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from controlplane.store.records import Change, Claim, DesiredRow, OutboxRow, Record
+from controlplane.store.tables import CHANGES, CLAIMS, DESIRED, OBJECTS, OUTBOX
+from schemas.meta import now_text
+
+EVENT_KIND: Final = "ModuleEvent"
+
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
+
+
+def dump(value: Any) -> str:
+    """``value`` as compact JSON in ASCII, so that any string survives on any database.  ValueError for NaN."""
+    return _encode(value)
+
+
+def load(text: str) -> Any:
+    """What `dump` wrote."""
+    return json.loads(text)
+
+
+def moment(text: str) -> datetime:
+    """A moment that `schemas.meta.now_text` wrote."""
+    return datetime.fromisoformat(text)
+
+
+def sql_time(at: datetime) -> str:
+    """``at`` as SQL's CURRENT_TIMESTAMP spells it (UTC, seconds), for the mirrors."""
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+OBJECT_COLUMNS: Final = (
+    OBJECTS.c.kind,
+    OBJECTS.c.name,
+    OBJECTS.c.uid,
+    OBJECTS.c.generation,
+    OBJECTS.c.revision,
+    OBJECTS.c.created_at,
+    OBJECTS.c.deleted_at,
+    OBJECTS.c.labels,
+    OBJECTS.c.annotations,
+    OBJECTS.c.finalizers,
+    OBJECTS.c.managed_fields,
+    OBJECTS.c.spec,
+    OBJECTS.c.status,
+    OBJECTS.c.sequence,
+)
+"""In the order in which `record` reads them; the last one is no part of a record: it numbers its transitions."""
+
+CHANGE_COLUMNS: Final = (
+    CHANGES.c.revision,
+    CHANGES.c.type,
+    CHANGES.c.kind,
+    CHANGES.c.name,
+    CHANGES.c.uid,
+    CHANGES.c.document,
+)
+OUTBOX_COLUMNS: Final = (OUTBOX.c.id, OUTBOX.c.event_id, OUTBOX.c.subject, OUTBOX.c.body, OUTBOX.c.order_key)
+DESIRED_COLUMNS: Final = (
+    DESIRED.c.key,
+    DESIRED.c.kind,
+    DESIRED.c.name,
+    DESIRED.c.uid,
+    DESIRED.c.generation,
+    DESIRED.c.epoch,
+    DESIRED.c.revision,
+    DESIRED.c.digest,
+    DESIRED.c.payload,
+    DESIRED.c.deleted,
+)
+CLAIM_COLUMNS: Final = (
+    CLAIMS.c.api_version,
+    CLAIMS.c.namespace,
+    CLAIMS.c.method,
+    CLAIMS.c.shape,
+    CLAIMS.c.path,
+    CLAIMS.c.uid,
+    CLAIMS.c.module,
+    CLAIMS.c.revision,
+)
+
+
+def record(row: Sequence[Any]) -> Record:
+    """A row of `OBJECT_COLUMNS` as a record."""
+    kind, name, uid, generation, revision, created, deleted, labels, annotations, finalizers, managed, spec, status = (
+        row[:13]
+    )
+    return Record(
+        kind=kind,
+        name=name,
+        uid=uid,
+        generation=generation,
+        revision=revision,
+        created_at=moment(created),
+        deleted_at=None if deleted is None else moment(deleted),
+        labels=load(labels),
+        annotations=load(annotations),
+        finalizers=tuple(load(finalizers)),
+        managed_fields=load(managed),
+        spec=load(spec),
+        status=load(status),
+    )
+
+
+def object_row(stored: Record, sequence: int) -> dict[str, Any]:
+    """A record as column values; ``about`` is the module of a ModuleEvent."""
+    return {
+        "kind": stored.kind,
+        "name": stored.name,
+        "uid": stored.uid,
+        "generation": stored.generation,
+        "revision": stored.revision,
+        "created_at": now_text(stored.created_at),
+        "deleted_at": None if stored.deleted_at is None else now_text(stored.deleted_at),
+        "labels": dump(stored.labels),
+        "annotations": dump(stored.annotations),
+        "finalizers": dump(list(stored.finalizers)),
+        "managed_fields": dump(stored.managed_fields),
+        "spec": dump(stored.spec),
+        "status": dump(stored.status),
+        "sequence": sequence,
+        "about": stored.spec.get("module") if stored.kind == EVENT_KIND else None,
+    }
+
+
+def change(row: Sequence[Any]) -> Change:
+    """A row of `CHANGE_COLUMNS` as a change."""
+    revision, type_, kind, name, uid, document = row
+    return Change(revision, type_, kind, name, uid, load(document))
+
+
+def change_row(entry: Change, at: str) -> dict[str, Any]:
+    """A change as column values."""
+    return {
+        "revision": entry.revision,
+        "type": entry.type,
+        "kind": entry.kind,
+        "name": entry.name,
+        "uid": entry.uid,
+        "document": dump(entry.document),
+        "at": at,
+    }
+
+
+def outbox_row(row: Sequence[Any]) -> OutboxRow:
+    """A row of `OUTBOX_COLUMNS` as an outbox row."""
+    return OutboxRow(*row)
+
+
+def desired_row(row: Sequence[Any]) -> DesiredRow:
+    """A row of `DESIRED_COLUMNS` as a desired row."""
+    return DesiredRow(*row)
+
+
+def claim(row: Sequence[Any]) -> Claim:
+    """A row of `CLAIM_COLUMNS` as a claim."""
+    return Claim(*row)
+
+
+def values(entry: Any) -> dict[str, Any]:
+    """A flat record as column values: field names are column names."""
+    return {name: getattr(entry, name) for name in entry.__slots__}
