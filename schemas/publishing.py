@@ -35,9 +35,9 @@ def schema_file(kind: kinds.Kind) -> str:
     return f"{kind.singular}.schema.json"
 
 
-def modeline(kind: kinds.Kind) -> str:
-    """The comment by which editors find a manifest's schema."""
-    return f"# yaml-language-server: $schema={BASE}/{schema_file(kind)}"
+def modeline(kind: kinds.Kind, base: str = BASE) -> str:
+    """The comment by which editors find a manifest's schema; ``base`` is the URL or folder that has the files."""
+    return f"# yaml-language-server: $schema={base}/{schema_file(kind)}"
 
 
 def object_schema(kind: kinds.Kind) -> Json:
@@ -47,20 +47,18 @@ def object_schema(kind: kinds.Kind) -> Json:
         _close(model)
     properties = schema["properties"]
     if "status" in properties:
-        properties["status"] = {
-            "readOnly": True,
-            "description": "Written by the control plane.",
-            **properties["status"],
-        }
+        properties["status"] |= {"readOnly": True, "description": "Written by the control plane."}
     metadata = schema["$defs"]["ObjectMeta"]
     metadata["required"] = ["name"]
-    metadata["properties"]["name"] |= {
-        "pattern": _WRITTEN_NAME,
-        "description": "A DNS label; underscores become hyphens.",
-    }
+    name = metadata["properties"]["name"]
+    name |= {"pattern": _WRITTEN_NAME, "description": "A DNS label; underscores become hyphens."}
+    del name["default"]
     for field in _SERVER_FIELDS:
         metadata["properties"][field]["readOnly"] = True
-    schema["required"] = [field for field in ("apiVersion", "kind", "metadata", "spec") if field in properties]
+    required = schema.get("required", [])
+    schema["required"] = ["apiVersion", "kind", "metadata", *(["spec"] if "spec" in required else [])]
+    for field in ("metadata", "spec", "status"):
+        properties.get(field, {}).pop("default", None)
     return {"$schema": DIALECT, "$id": f"{BASE}/{schema_file(kind)}", **_tidy(schema)}
 
 
@@ -84,8 +82,10 @@ def asyncapi() -> Json:
         "info": {
             "title": "modplane events",
             "version": names.VERSION,
-            "description": f"CloudEvents 1.0 in structured JSON, kept 7 days in the JetStream stream {names.STREAM_EVENTS}. "
-            "Each event is delivered at least once and in order per module; its id removes repeats.",
+            "description": (
+                f"CloudEvents 1.0 in structured JSON, kept 7 days in the JetStream stream {names.STREAM_EVENTS}. "
+                "Each event is delivered at least once and in order per module; its id removes repeats."
+            ),
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": "application/cloudevents+json",
@@ -142,15 +142,13 @@ def write(folder: Path = FOLDER) -> list[str]:
     return changed
 
 
-def main(arguments: list[str]) -> int:
+def main(arguments: list[str], folder: Path = FOLDER) -> int:
     """Write the files, or with ``--check`` only say which are stale (exit code 1)."""
     if "--check" in arguments:
-        differing = stale()
-        sys.stdout.writelines(
-            f"stale: schemas/published/{name}; run python -m schemas.publishing\n" for name in differing
-        )
+        differing = stale(folder)
+        sys.stdout.writelines(f"stale: {folder / name}; run python -m schemas.publishing\n" for name in differing)
         return 1 if differing else 0
-    sys.stdout.writelines(f"written: schemas/published/{name}\n" for name in write())
+    sys.stdout.writelines(f"written: {folder / name}\n" for name in write(folder))
     return 0
 
 

@@ -49,11 +49,9 @@ def validate(document: Any, *, partial: bool = False) -> tuple[Json | None, list
     problems += checking.violations(kind, text)
     if partial:
         problems = [found for found in problems if not _missing_group(found)]
-    known = {found.pointer for found in problems}
     draft = ruling.Draft(normal, partial)
-    for found in ruling.check(draft, (*ruling.COMMON, *RULES[kind.name])):
-        if found.pointer not in known:
-            problems.append(found)
+    ruled = list(ruling.check(draft, (*ruling.COMMON, *RULES[kind.name])))
+    problems = _without_echoes(problems, ruled)
     return (None, problems[:MAX_VIOLATIONS]) if problems else (normal, [])
 
 
@@ -113,6 +111,14 @@ def _normalised(kind: kinds.Kind, document: Json) -> Json:
             _name_access(metadata, spec)
         _hyphens(metadata, "name")
     return normal
+
+
+def _without_echoes(typed: list[Violation], ruled: list[Violation]) -> list[Violation]:
+    """Both, one voice per place: where a pattern fails, the rule knows more; else the types have spoken."""
+    better = {found.pointer for found in ruled}
+    kept = [found for found in typed if found.reason != "FieldValueInvalid" or found.pointer not in better]
+    spoken = {found.pointer for found in kept}
+    return kept + [found for found in ruled if found.pointer not in spoken]
 
 
 def _missing_group(found: Violation) -> bool:
