@@ -1,16 +1,21 @@
-"""``python -m dataplane``: one process of the data plane; ``inspect`` is the control plane's inspection child."""
+"""``python -m dataplane``: one process of the data plane.
+
+``worker`` (the default) serves modules; ``inspect`` is the control plane's inspection child, which has to start with
+as few imports as possible.
+"""
 
 import sys
 
 
 def main(arguments: list[str]) -> int:
-    """Start what the first argument names; 2 if it names nothing."""
+    """Start what the first argument names; returns the exit code."""
     if arguments[:1] == ["inspect"]:
         from dataplane.inspection import zygotes  # late: a worker needs none of it
 
         return zygotes.main()
-    sys.stderr.write("usage: python -m dataplane inspect\n")
-    return 2
+    from dataplane import app  # late: the inspection child needs none of it
+
+    return app.main(arguments[1:] if arguments[:1] == ["worker"] else arguments)
 
 
 if __name__ == "__main__":

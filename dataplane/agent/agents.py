@@ -18,7 +18,7 @@ from pathlib import Path
 import structlog
 
 from dataplane.agent import applying, crossing, following, holding, loading, reporting
-from dataplane.agent.following import Standing
+from dataplane.agent.holding import Standing
 from dataplane.gateway import hosting, serving
 from dataplane.runtime import building, hosts
 from schemas import names
@@ -213,7 +213,7 @@ class _Life:
 
     def _read(self) -> None:
         """Something of the bucket was read."""
-        self._applier.want(self._held.wanted)
+        self._applier.want(self._held.take_changes())
         if self._follower.synced:
             self._first_read.set()
         self._changed()
@@ -290,7 +290,7 @@ class _Life:
             return WorkerState.NEVER_LOADED
         if self._follower.doubted or self._follower.standing is Standing.FOREIGN:
             return WorkerState.OUT_OF_SYNC
-        if self._applier.pending() or self._rejected():
+        if self._applier.troubled or self._held.refused:
             return WorkerState.DEGRADED
         return WorkerState.EMPTY if self._held.empty else WorkerState.SYNCED
 

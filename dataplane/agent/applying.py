@@ -9,7 +9,7 @@ Runs on the agent's loop; called by `dataplane.agent.agents`.
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -28,6 +28,7 @@ from schemas.reports import Pending, Rejected
 logger = structlog.get_logger("dataplane.agent.applying")
 
 _QUARANTINE_SIZE = 10_000
+_MOMENT_SECONDS = 1.0
 
 
 class Gateway(Protocol):
@@ -88,6 +89,7 @@ class Applier:
         self._failed: dict[str, _Failed] = {}
         self._busy: dict[str, tuple[Wanted, datetime]] = {}
         self._draining: dict[tuple[str, str], datetime] = {}
+        self._untried: set[str] = set()
         self._quarantine: dict[planning.Fingerprint, tuple[str, str]] = {}
         self._alarm: asyncio.Task[None] | None = None
         self._alarm_at: float | None = None
@@ -95,21 +97,34 @@ class Applier:
     @property
     def serving(self) -> int:
         """How many modules serve."""
-        return sum(placed.serving for placed in self._placed.values())
+        return len(self._since)
 
     @property
     def settled(self) -> bool:
         """Whether every wanted module was tried at least once."""
-        return not any(name not in self._failed for name in self._busy) and all(
-            name in self._placed or name in self._failed for name in self._wanted
-        )
+        return not self._untried
 
-    def want(self, wanted: Mapping[str, Wanted]) -> None:
-        """From now on serve these (those that placement selects)."""
-        self._wanted = planning.placed_here(wanted, self._labels)
-        for name in [name for name in self._failed if name not in self._wanted]:
-            del self._failed[name]
-        self._step()
+    @property
+    def troubled(self) -> bool:
+        """Whether something that is wanted failed, or takes longer than a moment."""
+        if any(self._latest(failed) for failed in self._failed.values()):
+            return True
+        moment = self._clock.now() - timedelta(seconds=_MOMENT_SECONDS)
+        return any(since < moment for _, since in self._busy.values())
+
+    def want(self, changes: Mapping[str, Wanted | None]) -> None:
+        """From now on serve these (those that placement selects), and no longer those that are None."""
+        for name, module in changes.items():
+            if module is not None and planning.selects(module, self._labels):
+                self._wanted[name] = module
+                if name not in self._placed and name not in self._failed:
+                    self._untried.add(name)
+            else:
+                self._wanted.pop(name, None)
+                self._failed.pop(name, None)
+                self._untried.discard(name)
+        if changes:
+            self._step(changes)
 
     def pending(self) -> list[Pending]:
         """The modules whose latest document is not applied yet but may be."""
@@ -156,12 +171,12 @@ class Applier:
         wanted = self._wanted.get(failed.module.name)
         return wanted is not None and (wanted.uid, wanted.digest) == (failed.module.uid, failed.module.digest)
 
-    def _step(self) -> None:
+    def _step(self, among: Iterable[str]) -> None:
         failures = {
             name: planning.Failure(failed.module.uid, failed.module.digest, failed.retry_at)
             for name, failed in self._failed.items()
         }
-        plan = planning.plan(self._wanted, self._placed, failures, self._busy, self._clock.monotonic())
+        plan = planning.plan(among, self._wanted, self._placed, failures, self._busy, self._clock.monotonic())
         for placed in plan.remove:
             self._forget(placed)
             self._tasks.start(self._remove(placed), f"remove {placed.name}")
@@ -187,7 +202,7 @@ class Applier:
     async def _ring(self, moment: float) -> None:
         await self._clock.sleep(max(moment - self._clock.monotonic(), 0.0))
         self._alarm = self._alarm_at = None
-        self._step()
+        self._step(list(self._failed))
 
     async def _remove(self, placed: planning.Placed) -> None:
         try:
@@ -206,7 +221,8 @@ class Applier:
             await self._record(module, StartFailed("Unexpected", f"{type(error).__name__}: {error}"))
         finally:
             self._busy.pop(module.name, None)
-            self._step()
+            self._untried.discard(module.name)
+            self._step([module.name])
             self._changed()
 
     async def _place(self, module: Wanted) -> None:

@@ -135,12 +135,14 @@ class Follower:
         info = await watch.consumer_info()
         if not info.num_pending and not (info.delivered and info.delivered.consumer_seq):
             self._settle(self._held.finish())
+            self._changed()
 
     async def _received(self, message: Msg) -> None:
         self._inbox.append(message)
         self._news.set()
 
     def _take_in(self) -> None:
+        read = bool(self._inbox)
         while self._inbox:
             message = self._inbox.popleft()
             if message.subject == names.SUBJECT_BEAT:
@@ -151,11 +153,12 @@ class Follower:
             self._settle(self._held.read(message.subject.removeprefix(_PREFIX), None if removed else message.data))
             if message.metadata.num_pending == 0 and self._held.reading:
                 self._settle(self._held.finish())
+        if read:
+            self._changed()
 
     def _settle(self, standing: Standing) -> None:
         self.standing = standing
         self.synced = self.synced or standing is Standing.PROVEN
-        self._changed()
 
     def _hear(self, data: bytes) -> None:
         try:

@@ -9,7 +9,7 @@ Pure but for logging; driven by `dataplane.agent.following`, read by `dataplane.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 
 import structlog
@@ -64,13 +64,38 @@ class RefusedDocument:
     message: str
 
 
-@dataclass(slots=True)
 class _View:
-    entries: dict[str, DesiredDocument] = field(default_factory=dict)
-    refused: dict[str, RefusedDocument] = field(default_factory=dict)
-    head: Head | None = None
-    complete: bool = False
-    """Whether the snapshot part of the watch is over."""
+    """What the bucket says since the watch began, with its count and hash kept up entry by entry."""
+
+    def __init__(self) -> None:
+        self.entries: dict[str, DesiredDocument] = {}
+        self.refused: dict[str, RefusedDocument] = {}
+        self.head: Head | None = None
+        self.complete = False
+        """Whether the snapshot part of the watch is over."""
+        self.absent: set[str] = set()
+        """Keys that are held and that a complete view does not have."""
+        self._count = 0
+        self._total = 0
+
+    def put(self, key: str, document: DesiredDocument | None) -> None:
+        """The entry of a key, or that there is none."""
+        before = self.entries.pop(key, None)
+        if before is not None and not before.deleted:
+            self._count -= 1
+            self._total = documents.remove_member(self._total, _member(key, before))
+        if document is None:
+            self.absent.add(key)
+            return
+        self.absent.discard(key)
+        self.entries[key] = document
+        if not document.deleted:
+            self._count += 1
+            self._total = documents.add_members(self._total, [_member(key, document)])
+
+    def equals(self, head: Head) -> bool:
+        """Whether count and hash are the head's."""
+        return self._count == head.count and documents.hash_text(self._total) == head.hash
 
 
 class Held:
@@ -87,6 +112,7 @@ class Held:
         """Of the last proven set."""
         self._documents: dict[str, DesiredDocument] = {}
         self._wanted: dict[str, Wanted] = {}
+        self._changes: dict[str, Wanted | None] = {}
         self._newest: Order = NOTHING
         self._view = _View()
 
@@ -94,6 +120,11 @@ class Held:
     def wanted(self) -> Mapping[str, Wanted]:
         """The modules that are wanted, by name."""
         return self._wanted
+
+    def take_changes(self) -> Mapping[str, Wanted | None]:
+        """What became wanted, or no longer wanted (None), since the last call."""
+        changes, self._changes = self._changes, {}
+        return changes
 
     @property
     def refused(self) -> list[RefusedDocument]:
@@ -103,7 +134,7 @@ class Held:
     @property
     def empty(self) -> bool:
         """Whether the proven set has no document."""
-        return not any(not document.deleted for document in self._documents.values())
+        return all(document.deleted for document in self._documents.values())
 
     @property
     def reading(self) -> bool:
@@ -117,6 +148,7 @@ class Held:
     def finish(self) -> Standing:
         """The snapshot part of the watch is over: take over what it brought."""
         self._view.complete = True
+        self._view.absent = self._documents.keys() - self._view.entries.keys()
         return self._settle(self._view.entries)
 
     def read(self, key: str, data: bytes | None) -> Standing:
@@ -124,7 +156,7 @@ class Held:
         view = self._view
         view.refused.pop(key, None)
         if data is None:
-            view.entries.pop(key, None)
+            view.put(key, None)
             return self._settle({})
         if key == names.KEY_HEAD:
             self._read_head(data)
@@ -132,10 +164,10 @@ class Held:
         try:
             document = _envelope(key, data)
         except DocumentRefused as error:
-            view.entries.pop(key, None)
+            view.put(key, None)
             self._refuse(key, 0, error)
             return self._settle({})
-        view.entries[key] = document
+        view.put(key, document)
         return self._settle({key: document})
 
     def standing(self) -> Standing:
@@ -147,7 +179,7 @@ class Held:
             return Standing.FOREIGN
         if head.order < self._newest:
             return Standing.OLDER
-        return Standing.PROVEN if self._equals(head) else Standing.UNPROVEN
+        return Standing.PROVEN if self._view.equals(head) else Standing.UNPROVEN
 
     def hear(self, beat: Head) -> None:
         """Note how far the leader is."""
@@ -184,27 +216,28 @@ class Held:
             return
         self._documents[key] = document
         self._newest = max(self._newest, document.order)
-        name = document.name
+        if document.kind == MODULE:
+            self._want(document.name, wanted)
+
+    def _want(self, name: str, wanted: Wanted | None) -> None:
         if wanted is not None:
             self._wanted[name] = wanted
-        elif document.kind == MODULE:
-            self._wanted.pop(name, None)
+        elif self._wanted.pop(name, None) is None:
+            return
+        self._changes[name] = wanted
 
     def _prove(self) -> None:
         head = self._view.head
         assert head is not None, "only a head proves a set"
-        for key in [key for key in self._documents if key not in self._view.entries]:
-            gone = self._documents.pop(key)
-            if gone.kind == MODULE:
-                self._wanted.pop(gone.name, None)
+        for key in self._view.absent:
+            gone = self._documents.pop(key, None)
+            if gone is not None and gone.kind == MODULE:
+                self._want(gone.name, None)
+        self._view.absent = set()
         self.store = head.store
         self._newest = max(self._newest, head.order)
         self.applied = head.order
         self.set_hash = head.hash
-
-    def _equals(self, head: Head) -> bool:
-        live = [(key, entry.revision, entry.digest) for key, entry in self._view.entries.items() if not entry.deleted]
-        return len(live) == head.count and documents.set_hash(live) == head.hash
 
     def _read_head(self, data: bytes) -> None:
         try:
@@ -248,3 +281,7 @@ def _wanted(key: str, document: DesiredDocument) -> Wanted | None:
     except ValidationError as error:
         raise DocumentRefused("PayloadUnreadable", f"{key}: {error.errors()[0]['msg']}") from error
     return Wanted(document.name, document.uid, document.generation, document.order, document.digest, desired)
+
+
+def _member(key: str, document: DesiredDocument) -> int:
+    return documents.member_hash(key, document.revision, document.digest)

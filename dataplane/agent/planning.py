@@ -4,7 +4,7 @@ A module is loaded when nothing of its uid and payload serves or is known to fai
 whatever its generation or revision.  Called by `dataplane.agent.applying` after every change of the facts.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from dataplane.agent.holding import Wanted
@@ -44,18 +44,25 @@ class Plan:
 
 
 def plan(
+    among: Iterable[str],
     wanted: Mapping[str, Wanted],
     placed: Mapping[str, Placed],
     failures: Mapping[str, Failure],
     busy: Collection[str],
     now: float,
 ) -> Plan:
-    """The next steps.  ``busy`` names have a step running and get no other."""
+    """The next steps for the names ``among``.  ``busy`` names have a step running and get no other."""
     load: list[Wanted] = []
+    remove: list[Placed] = []
     retries: list[float] = []
-    for name, module in wanted.items():
-        there = placed.get(name)
-        if name in busy or (there is not None and there.serving and _same(there, module)):
+    for name in among:
+        module, there = wanted.get(name), placed.get(name)
+        if name in busy:
+            continue
+        if module is None:
+            remove += [] if there is None else [there]
+            continue
+        if there is not None and there.serving and _same(there, module):
             continue
         failure = failures.get(name)
         if failure is None or not _same(failure, module):
@@ -65,18 +72,13 @@ def plan(
                 load.append(module)
             else:
                 retries.append(failure.retry_at)
-    remove = tuple(there for name, there in placed.items() if name not in wanted and name not in busy)
     load.sort(key=lambda module: (module.order, module.name))
-    return Plan(tuple(load), remove, min(retries, default=None))
+    return Plan(tuple(load), tuple(remove), min(retries, default=None))
 
 
-def placed_here(wanted: Mapping[str, Wanted], labels: Mapping[str, str]) -> dict[str, Wanted]:
-    """The modules whose selector this worker's labels satisfy."""
-    return {
-        name: module
-        for name, module in wanted.items()
-        if all(labels.get(key) == value for key, value in module.desired.worker_selector.items())
-    }
+def selects(module: Wanted, labels: Mapping[str, str]) -> bool:
+    """Whether a worker with these labels serves the module."""
+    return all(labels.get(key) == value for key, value in module.desired.worker_selector.items())
 
 
 def fingerprint(module: Wanted, host_version: str) -> Fingerprint:

@@ -1,0 +1,206 @@
+"""One worker process: sockets, gateway, agent and server, wired, started and ended in good order.
+
+Start: own door → agent → first desired set applied → shared door → one JSON line on standard output.
+End (SIGTERM, SIGINT, or end of file on standard input when a supervisor holds its other side): shared door closed →
+busy requests done → goodbye report → modules stopped → exit 0.  Called by `dataplane.__main__`.
+"""
+
+import asyncio
+import gc
+import json
+import os
+import secrets
+import signal
+import socket
+import stat
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from importlib import metadata
+
+import anyio.to_thread
+import structlog
+import uvloop
+
+from dataplane import doors
+from dataplane.agent import agents
+from dataplane.gateway import dispatching, hosting, pages
+from dataplane.runtime import hosts
+from dataplane.settings import Settings, load
+from dataplane.telemetry import logs
+from schemas.meta import Json
+
+logger = structlog.get_logger("dataplane.app")
+
+HEADER = "x-modplane-worker"
+
+
+def main(arguments: list[str]) -> int:
+    """Run one worker until it is told to end; returns the exit code."""
+    settings = load(arguments)
+    logs.configure(settings.log_level.value, "json" if settings.log_format.value == "json" else "console")
+    try:
+        shared = _shared_socket(settings)
+        own = doors.open_socket("127.0.0.1", 0)
+    except doors.DoorTaken as error:
+        sys.stderr.write(f"modplane worker: {error}\n")
+        return 1
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(Worker(settings, shared, own).run())
+
+
+def _shared_socket(settings: Settings) -> socket.socket:
+    if settings.listen_fd >= 0:
+        return doors.inherited_socket(settings.listen_fd)
+    return doors.open_socket(settings.data_host, settings.data_port)
+
+
+class Worker:
+    """The parts of one worker process."""
+
+    def __init__(self, settings: Settings, shared: socket.socket, own: socket.socket) -> None:
+        self._settings = settings
+        self._shared = shared
+        self._boot = secrets.token_hex(4)
+        self._started = datetime.now(UTC)
+        self._version = _version()
+        self._host = hosting.Host()
+        self._agent: agents.Agent | None = None
+        self._ending = asyncio.Event()
+        self._failed = False
+        headers = [(HEADER, f"{settings.worker_id}/{self._boot}")] if settings.worker_header else []
+        gateway = dispatching.Dispatcher(
+            self._host, pages.Pages(self._host, ready=self._ready, info=self._info, version=self._version)
+        )
+        self._server = doors.Server(gateway, own, headers=headers, keep_alive=settings.keep_alive_seconds)
+
+    async def run(self) -> int:
+        """Serve until told to end."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._end, signal.Signals(number).name)
+        _watch_stdin(loop, partial(self._end, "the supervisor is gone"))
+        anyio.to_thread.current_default_thread_limiter().total_tokens = self._settings.threads
+        serving = asyncio.create_task(self._server.run_own_door(), name="own door")
+        # only what the host itself is made of is frozen, before any module loads: a frozen module could never unload
+        gc.collect()
+        gc.freeze()
+        self._agent = self._make_agent()
+        self._agent.start()
+        opening = asyncio.create_task(self._open(self._agent), name="first sync")
+        ended = asyncio.create_task(self._ending.wait(), name="ending")
+        await asyncio.wait({serving, ended}, return_when=asyncio.FIRST_COMPLETED)
+        failed = self._failed or serving.done()
+        opening.cancel()
+        await self._leave(self._agent)
+        self._server.should_exit = True
+        await asyncio.wait({serving})
+        ended.cancel()
+        return 1 if failed else 0
+
+    def _make_agent(self) -> agents.Agent:
+        settings = self._settings
+        identity = agents.Identity(settings.worker_id, self._boot, settings.labels, self._server.address, self._started)
+        return agents.Agent(identity, self._host, nats_url=settings.nats_url, code_root=settings.code_root)
+
+    async def _open(self, agent: agents.Agent) -> None:
+        try:
+            await agent.ready()
+            await self._server.open_shared_door(self._shared)
+        except Exception:
+            logger.exception("worker cannot open its door")
+            self._failed = True
+            self._end("it cannot open its door")
+            return
+        logger.info("worker ready", worker=self._settings.worker_id, boot=self._boot, address=self._server.address)
+        line = {
+            "event": "ready",
+            "id": self._settings.worker_id,
+            "boot": self._boot,
+            "address": self._server.address,
+            "door": _url(self._shared),
+        }
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
+
+    def _end(self, reason: str) -> None:
+        if not self._ending.is_set():
+            logger.info("worker ends", worker=self._settings.worker_id, reason=reason)
+            self._ending.set()
+
+    async def _leave(self, agent: agents.Agent) -> None:
+        await self._server.drain(self._settings.drain_seconds)
+        await agent.leave()
+        await self._host.close()
+
+    def _ready(self) -> Json:
+        assert self._agent is not None, "the server starts with the agent"
+        facts = self._agent.facts.readiness()
+        if self._server.draining:
+            return facts | {"ready": False, "reason": "this worker is draining"}
+        return facts
+
+    def _info(self) -> Json:
+        assert self._agent is not None, "the server starts with the agent"
+        facts = self._agent.facts
+        return {
+            "plane": "data",
+            "version": self._version,
+            "worker": {
+                "id": self._settings.worker_id,
+                "boot": self._boot,
+                "address": self._server.address,
+                "labels": self._settings.labels,
+                "startedAt": self._started.isoformat(),
+                "hostVersion": hosts.host_version(),
+                "pid": os.getpid(),
+            },
+            "nats": {"connected": facts.connected, "reason": facts.trouble, "beatAgeSeconds": facts.beat_age},
+            "report": None if facts.report is None else facts.report.wire(),
+            "modules": [
+                {
+                    "name": served.name,
+                    "generation": served.generation,
+                    "version": served.desired.version,
+                    "digest": served.desired.digest,
+                    "prefix": served.prefix,
+                    "since": served.since.isoformat(),
+                    "serving": served.trouble is None,
+                    "reason": "" if served.trouble is None else served.trouble.reason,
+                    "inFlight": len(served.tasks),
+                }
+                for served in self._host.snapshot.modules.values()
+            ],
+            "draining": self._host.retiring,
+        }
+
+
+def _watch_stdin(loop: asyncio.AbstractEventLoop, ended: Callable[[], None]) -> None:
+    """Call ``ended`` when the other side of standard input goes, if it is a pipe or socket (a supervisor's)."""
+    try:
+        descriptor = sys.stdin.fileno()
+        kind = os.fstat(descriptor).st_mode
+    except (AttributeError, OSError, ValueError):
+        return
+    if not (stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind)):
+        return
+
+    def readable() -> None:
+        if not os.read(descriptor, 4096):
+            loop.remove_reader(descriptor)
+            ended()
+
+    loop.add_reader(descriptor, readable)
+
+
+def _url(sock: socket.socket) -> str:
+    host, port = sock.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _version() -> str:
+    try:
+        return metadata.version("modplane")
+    except metadata.PackageNotFoundError:
+        return "0.0.0+source"
