@@ -1,0 +1,179 @@
+"""The application: which handler answers which address, and what becomes of errors.
+
+    Guard (Host, Origin) ─▶ resource routes (plain Starlette) ─▶ management routes (FastAPI, for their OpenAPI)
+
+Always holds: each error leaves in the form that its path promises (`answering`); the resource routes come first and
+carry no response models, because admission has checked what is stored.  Made by `controlplane.app`.
+"""
+
+from collections.abc import Callable, Collection
+from typing import Any, Final
+
+import structlog
+from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from controlplane import errors, writing
+from controlplane.api import (
+    answering,
+    cataloguing,
+    changing,
+    describing,
+    guarding,
+    managing,
+    ports,
+    resources,
+    watching,
+)
+from controlplane.store import stores
+from schemas import kinds, names
+from schemas.kits.clocks import Clock
+from schemas.meta import Json
+from schemas.problems import Violation
+
+logger = structlog.get_logger("controlplane.api.apps")
+
+_QUIET: Final[TelemetryConfig] = {"tracing": False, "metrics": False, "logs": False}
+
+
+class Api:
+    """The guarded application, an ASGI callable; `close` ends its watches."""
+
+    def __init__(self, app: FastAPI, watches: watching.Watches, guard: ASGIApp) -> None:
+        self.app = app
+        self.watches = watches
+        self._guard = guard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        await self._guard(scope, receive, send)
+
+    def close(self) -> None:
+        """End every watch: call it before the server waits for its connections to end."""
+        self.watches.close()
+
+
+def create_app(
+    store: stores.Store,
+    *,
+    clock: Clock,
+    sources: ports.SourceResolver | None,
+    discoverer: ports.Discoverer,
+    readiness: ports.Readiness,
+    info: ports.Info,
+    version: str,
+    allowed_hosts: Collection[str] = guarding.LOOPBACK,
+    writer: writing.Writer | None = None,
+) -> Api:
+    """The API over a store.  ``allowed_hosts``: names under which callers may address this server."""
+    writer = writer or writing.Writer(store, clock, sources)
+    watches = watching.Watches(store, clock)
+    app = FastAPI(
+        title="modplane control plane",
+        version=version,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        telemetry=_QUIET,
+    )
+    app.router.routes.extend(
+        [
+            *_resource_routes(resources.Reader(store, clock, watches), changing.Changer(writer)),
+            *_catalogue_routes(version),
+            *_probe_routes(readiness, info),
+        ]
+    )
+    app.include_router(managing.router(store, writer, discoverer))
+    for kind in (errors.ModplaneError, answering.Refusal, HTTPException, RequestValidationError, Exception):
+        app.add_exception_handler(kind, _refuse)
+    return Api(app, watches, guarding.Guard(app, allowed_hosts))
+
+
+def _resource_routes(reader: resources.Reader, changer: changing.Changer) -> list[Route]:
+    base, many, one = names.API_PREFIX, f"{names.API_PREFIX}/{{plural}}", f"{names.API_PREFIX}/{{plural}}/{{name}}"
+    return [
+        Route(f"{base}/apply", changer.apply_list, methods=["POST"]),
+        Route(many, reader.list, methods=["GET"]),
+        Route(many, changer.create, methods=["POST"]),
+        Route(many, changer.refuse_collection, methods=["DELETE"]),
+        Route(one, reader.get, methods=["GET"]),
+        Route(one, changer.replace, methods=["PUT"]),
+        Route(one, changer.patch, methods=["PATCH"]),
+        Route(one, changer.delete, methods=["DELETE"]),
+        Route(f"{one}/status", reader.get, methods=["GET"]),
+        Route(f"{one}/status", changer.refuse_status, methods=["PUT", "PATCH"]),
+    ]
+
+
+def _catalogue_routes(version: str) -> list[Route]:
+    fixed: list[tuple[str, Callable[[], Json]]] = [
+        ("/api", cataloguing.core),
+        ("/apis", cataloguing.groups),
+        (f"/apis/{names.GROUP}", cataloguing.group),
+        (names.API_PREFIX, cataloguing.resources),
+        ("/version", lambda: cataloguing.version(version)),
+        ("/openapi/v3", describing.index),
+        (f"/openapi/v3/apis/{names.API_VERSION}", describing.document),
+    ]
+    return [Route(path, _said(said), methods=["GET"]) for path, said in fixed]
+
+
+def _probe_routes(readiness: ports.Readiness, info: ports.Info) -> list[Route]:
+    def ready(_: Request) -> Response:
+        checks = readiness()
+        good = all(check.get("ok") for check in checks.values())
+        body = {"status": "ready" if good else "not ready", "ready": good, "checks": checks}
+        return answering.answer(body, 200 if good else 503)
+
+    return [
+        Route("/health", _said(lambda: {"status": "ok"}), methods=["GET"]),
+        Route("/ready", _on_the_loop(ready), methods=["GET"]),
+        Route("/modules/system/info", _said(info), methods=["GET"]),
+    ]
+
+
+def _said(said: Callable[[], Json]) -> Callable[[Request], Any]:
+    return _on_the_loop(lambda _: answering.answer(said()))
+
+
+def _on_the_loop(handler: Callable[[Request], Response]) -> Callable[[Request], Any]:
+    """A short handler, run where it is asked rather than in a thread."""
+
+    async def run(request: Request) -> Response:
+        return handler(request)
+
+    return run
+
+
+async def _refuse(request: Request, error: Exception) -> Response:
+    path = request.url.path
+    kind = kinds.BY_PLURAL.get(str(request.path_params.get("plural")))
+    name = names.object_name(str(request.path_params.get("name", "")))
+    if isinstance(error, HTTPException):
+        error = _plain(error, request)
+    elif isinstance(error, RequestValidationError):
+        error = errors.Invalid(
+            [
+                Violation(pointer="/" + "/".join(map(str, found["loc"])), message=str(found["msg"]))
+                for found in error.errors()
+            ]
+        )
+    elif not isinstance(error, errors.ModplaneError | answering.Refusal):
+        logger.error("request failed", path=path, method=request.method, exc_info=error)
+    return answering.refused(error, path, name=name, kind=kind)
+
+
+def _plain(error: HTTPException, request: Request) -> answering.Refusal:
+    """What the router itself refuses, in words that say what to do."""
+    message = {
+        404: f"there is nothing at {request.url.path[:200]}; /apis/{names.API_VERSION} lists the resources, "
+        "/openapi.json the management API",
+        405: f"{request.method} is not for {request.url.path[:200]}",
+    }.get(error.status_code, str(error.detail))
+    return answering.Refusal(error.status_code, message, headers=error.headers)

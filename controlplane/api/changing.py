@@ -1,0 +1,158 @@
+"""Writing objects: create, replace, patch, apply (one or many) and delete, each a thin door to the one write path.
+
+Always holds: admission and ownership are decided in `controlplane.writing`, the same for every door; a dry run goes
+the same way.  Status is written by the reconciler alone.  Called by the routes of `controlplane.api.apps`.
+"""
+
+import asyncio
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from controlplane import errors, planning, writing
+from controlplane.admission import merging
+from controlplane.api import answering, asking, bodies, patching, showing
+from schemas import kinds
+from schemas.meta import Json
+
+MAX_ITEMS = 10_000
+"""Of one list."""
+
+
+class Changer:
+    """Handlers that write."""
+
+    def __init__(self, writer: writing.Writer) -> None:
+        self._writer = writer
+
+    async def apply_list(self, request: Request) -> Response:
+        """``POST /apply``: server-side apply of a list in one transaction, an answer per item."""
+        manager, force, dry = (
+            asking.manager(request, required=True),
+            asking.flag(request, "force"),
+            asking.dry_run(request),
+        )
+        bodies.expect(request, bodies.JSON)
+        data = await bodies.read(request, bodies.MAX_LIST)
+        body = await asyncio.to_thread(bodies.decode, data) if len(data) > 64 * 1024 else bodies.decode(data)
+        items = body.get("items") if isinstance(body, dict) else None
+        if not isinstance(items, list):
+            raise answering.Refusal(400, 'the body has to be {"items": [manifest, …]}')
+        if len(items) > MAX_ITEMS:
+            raise answering.Refusal(413, f"at most {MAX_ITEMS:,} items at once, not {len(items):,}; send several lists")
+        outcomes = await self._writer.apply(items, manager=manager, force=force, dry_run=dry)
+        kind_of = [kinds.BY_NAME.get(str(item.get("kind"))) if isinstance(item, dict) else None for item in items]
+        results = [_item(outcome, kind) for outcome, kind in zip(outcomes, kind_of, strict=True)]
+        return answering.answer({"kind": "ApplyResult", "items": results})
+
+    async def create(self, request: Request) -> Response:
+        """``POST /{plural}``."""
+        kind = asking.writable_kind(request)
+        document = _addressed(await bodies.json_object(request), kind, None)
+        outcome = await self._writer.create(
+            document, manager=asking.manager(request), dry_run=asking.dry_run(request), kind=kind.name
+        )
+        return _shown(outcome, 201)
+
+    async def replace(self, request: Request) -> Response:
+        """``PUT /{plural}/{name}``."""
+        kind, name = asking.writable_kind(request), asking.name(request)
+        document = _addressed(await bodies.json_object(request), kind, name)
+        outcome = await self._writer.replace(
+            document, manager=asking.manager(request), dry_run=asking.dry_run(request), where=(kind.name, name)
+        )
+        return _shown(outcome)
+
+    async def patch(self, request: Request) -> Response:
+        """``PATCH /{plural}/{name}``: merge patch, JSON patch or server-side apply, by content type."""
+        kind, name = asking.writable_kind(request), asking.name(request)
+        media = bodies.expect(request, *bodies.PATCHES)
+        data = await bodies.read(request, bodies.MAX_OBJECT)
+        if media in (bodies.APPLY_YAML, bodies.APPLY_JSON):
+            return await self._apply(request, kind, name, bodies.applied_document(data))
+        value = bodies.decode(data)
+        if media == bodies.MERGE_PATCH and not isinstance(value, dict):
+            raise answering.Refusal(400, "a merge patch is a JSON object")
+        operations = patching.operations(value) if media == bodies.JSON_PATCH else []
+
+        def change(document: Json) -> Json:
+            if media == bodies.JSON_PATCH:
+                return patching.apply(document, operations)
+            return dict(merging.merge_patch(document, value))
+
+        outcome = await self._writer.edit(
+            kind.name, name, change, manager=asking.manager(request), dry_run=asking.dry_run(request)
+        )
+        return _shown(outcome)
+
+    async def _apply(self, request: Request, kind: kinds.Kind, name: str, document: Json) -> Response:
+        (outcome,) = await self._writer.apply(
+            [_addressed(document, kind, name)],
+            manager=asking.manager(request, required=True),
+            force=asking.flag(request, "force"),
+            dry_run=asking.dry_run(request),
+            where=(kind.name, name),
+        )
+        if outcome.error is not None:
+            raise outcome.error
+        return _shown(outcome, 201 if outcome.verb == planning.Verb.CREATED.value else 200)
+
+    async def delete(self, request: Request) -> Response:
+        """``DELETE /{plural}/{name}``, with optional ``DeleteOptions``."""
+        kind, name = asking.writable_kind(request), asking.name(request)
+        data = await bodies.read(request, bodies.MAX_OBJECT)
+        options: Json = {}
+        if data:
+            bodies.expect(request, bodies.JSON)
+            value = bodies.decode(data)
+            options = value if isinstance(value, dict) else {}
+        preconditions = options.get("preconditions") or {}
+        outcome = await self._writer.delete(
+            kind.name,
+            name,
+            uid=str(preconditions.get("uid") or ""),
+            revision=planning.revision_of(preconditions.get("resourceVersion")),
+            manager=asking.manager(request),
+            dry_run=asking.dry_run(request, options),
+        )
+        assert outcome.record is not None
+        if outcome.gone:
+            return answering.answer(answering.success(name, outcome.record.uid, kind))
+        return _shown(outcome)
+
+    async def refuse_status(self, request: Request) -> Response:
+        """``PUT`` and ``PATCH`` of ``/status``: what is seen is written by the control plane alone."""
+        kind = asking.kind(request)
+        raise answering.Refusal(
+            405,
+            f"the status of {kind.plural} is written by the control plane only; change the spec, the status follows",
+            headers={"allow": "GET"},
+        )
+
+    async def refuse_collection(self, request: Request) -> Response:
+        """``DELETE /{plural}``: a slip of one word must not empty the system."""
+        kind = asking.kind(request)
+        raise answering.Refusal(405, f"{kind.plural} are deleted one by one, by name", headers={"allow": "GET, POST"})
+
+
+def _addressed(document: Json, kind: kinds.Kind, name: str | None) -> Json:
+    """The document with what the address says already, where it is left out."""
+    metadata = document.get("metadata")
+    if name is not None and isinstance(metadata, dict) and "name" not in metadata:
+        document = {**document, "metadata": {**metadata, "name": name}}
+    return {"apiVersion": kind.model.model_fields["api_version"].default, "kind": kind.name, **document}
+
+
+def _shown(outcome: writing.Outcome, code: int = 200) -> Response:
+    assert outcome.record is not None
+    return answering.answer(showing.shown(outcome.record.document()), code)
+
+
+def _item(outcome: writing.Outcome, kind: kinds.Kind | None) -> Json:
+    error = outcome.error
+    name = error.name if isinstance(error, errors.NotFound | errors.AlreadyExists) else ""
+    return {
+        "result": outcome.verb,
+        "object": None if outcome.record is None else showing.shown(outcome.record.document()),
+        "error": None if error is None else answering.status_of(error, name=name, kind=kind),
+    }

@@ -1,0 +1,106 @@
+"""What the API needs around it: sources, a discoverer, and documents to write."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from controlplane import writing
+from controlplane.api import apps
+from controlplane.store import stores
+from schemas.kits.clocks import Clock
+from schemas.meta import Json
+from tests.doubles.clock import FakeClock
+
+MODULES = "/apis/modplane.dev/v1/modules"
+
+
+def digest(character: str) -> str:
+    return "sha256:" + character * 64
+
+
+@dataclass
+class Sources:
+    """Paths and the digests of what lies there."""
+
+    digests: dict[str, str] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    async def resolve(self, path: str) -> str | None:
+        self.asked.append(path)
+        return self.digests.get(path)
+
+
+@dataclass
+class Discoverer:
+    """Remembers how it was asked."""
+
+    asked: list[bool] = field(default_factory=list)
+
+    async def discover(self, prune: bool) -> Json:
+        self.asked.append(prune)
+        return {"found": 2, "applied": []}
+
+
+@dataclass
+class Parts:
+    """A running API without a network, and everything behind it."""
+
+    store: stores.Store
+    clock: Clock
+    sources: Sources
+    discoverer: Discoverer
+    writer: writing.Writer
+    api: apps.Api
+    client: httpx.AsyncClient
+    checks: Json
+
+    async def apply(self, document: Json, manager: str = "tester", **params: Any) -> httpx.Response:
+        kind = {"Module": "modules", "Organisation": "organisations", "FeatureFlag": "featureflags"}[document["kind"]]
+        return await self.client.patch(
+            f"/apis/modplane.dev/v1/{kind}/{document['metadata']['name']}",
+            params={"fieldManager": manager, **params},
+            json=document,
+            headers={"content-type": "application/apply-patch+yaml"},
+        )
+
+
+def module(name: str = "orders", labels: dict[str, str] | None = None, **spec: Any) -> Json:
+    metadata: Json = {"name": name}
+    if labels is not None:
+        metadata["labels"] = labels
+    entry = {"entryPoint": f"{name.replace('-', '_')}:Orders"}
+    return {"apiVersion": "modplane.dev/v1", "kind": "Module", "metadata": metadata, "spec": {**entry, **spec}}
+
+
+def organisation(name: str = "acme", **spec: Any) -> Json:
+    return {"apiVersion": "modplane.dev/v1", "kind": "Organisation", "metadata": {"name": name}, "spec": spec}
+
+
+@asynccontextmanager
+async def running(folder: Path, clock: Clock | None = None) -> AsyncIterator[Parts]:
+    clock = clock or FakeClock()
+    store = await stores.open_store(f"sqlite:///{folder / 'modplane.db'}", clock=clock)
+    sources, discoverer = Sources(), Discoverer()
+    writer = writing.Writer(store, clock, sources)
+    checks: Json = {"store": {"ok": True, "reason": ""}}
+    api = apps.create_app(
+        store,
+        clock=clock,
+        sources=sources,
+        discoverer=discoverer,
+        readiness=lambda: checks,
+        info=lambda: {"version": "1.2.3"},
+        version="1.2.3",
+        writer=writer,
+    )
+    transport = httpx.ASGITransport(app=api)  # type: ignore[arg-type] # httpx types scopes as mutable mappings
+    try:
+        async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:7400") as client:
+            yield Parts(store, clock, sources, discoverer, writer, api, client, checks)
+    finally:
+        api.close()
+        await store.close()
