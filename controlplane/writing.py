@@ -300,15 +300,19 @@ def _stored(tx: transactions.Transaction, write: planning.Write, step: planning.
     return record
 
 
-def _tell(outcomes: Iterable[Outcome]) -> None:
-    for outcome in outcomes:
-        if outcome.record is not None and outcome.verb != planning.Verb.UNCHANGED.value:
-            record = outcome.record
-            logger.info(
-                "object written",
-                verb=outcome.verb,
-                kind=record.kind,
-                name=record.name,
-                generation=record.generation,
-                revision=record.revision,
-            )
+def _tell(outcomes: Sequence[Outcome]) -> None:
+    written = [outcome for outcome in outcomes if outcome.record and outcome.verb != planning.Verb.UNCHANGED.value]
+    if len(written) >= BULK:
+        logger.info("objects written", written=len(written), of=len(outcomes))
+        return
+    for outcome in written:
+        assert outcome.record is not None
+        record = outcome.record
+        logger.info(
+            "object written",
+            verb=outcome.verb,
+            kind=record.kind,
+            name=record.name,
+            generation=record.generation,
+            revision=record.revision,
+        )

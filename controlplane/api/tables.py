@@ -87,7 +87,7 @@ def _row(kind: kinds.Kind, document: Json, now: datetime, include: str) -> Json:
         row["object"] = {
             "kind": "PartialObjectMetadata",
             "apiVersion": "meta.k8s.io/v1",
-            "metadata": document["metadata"],
+            "metadata": {key: value for key, value in document["metadata"].items() if key != "managedFields"},
         }
     return row
 
