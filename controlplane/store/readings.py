@@ -240,6 +240,10 @@ class Reading:
         row = self._first(_LEASE, {"name": name})
         return None if row is None else Lease(row[0], row[1], row[2], bool(row[3]))
 
+    def ask(self, statement: Select[Any], asked: Mapping[str, Any] | None = None) -> builtins.list[Any]:
+        """The rows of a statement; for the other files of this room."""
+        return self._all(statement, asked)
+
     def close(self) -> None:
         """End the life of this reading: later questions raise errors.StoreError."""
         self._connection = None

@@ -1,0 +1,135 @@
+"""Retention: what is kept how long, and the sweep that lets the rest go.
+
+What always holds: a sweep is many short units, so that no write waits long behind it; a follower that needs what
+was cut is told so (errors.Compacted); an event that NATS has not confirmed stays.  Run by the leader, from
+`controlplane.app`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import Final
+
+import structlog
+from sqlalchemy import bindparam, delete, func, select, update
+
+from controlplane import errors
+from controlplane.store import encoding, stores
+from controlplane.store.readings import Reading
+from controlplane.store.tables import CHANGES, INSPECTIONS, META, OBJECTS, OUTBOX, ROW_EDITS
+from controlplane.store.transactions import Transaction
+from schemas.kits.clocks import Clock
+from schemas.meta import now_text
+
+logger = structlog.get_logger("controlplane.store.keeping")
+
+SLICE: Final = 500
+"""How many rows one unit lets go."""
+
+EVERY: Final = timedelta(minutes=10)
+"""How often the sweep runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long things are kept."""
+
+    changes: timedelta = timedelta(hours=24)
+    """The watch log, but no more than `change_rows`."""
+    change_rows: int = 100_000
+    events: timedelta = timedelta(days=30)
+    published: timedelta = timedelta(days=7)
+    """Outbox rows after NATS has confirmed them."""
+    edits: timedelta = timedelta(days=30)
+    """Settled edits of mirror rows."""
+    inspections: timedelta = timedelta(days=30)
+    """Inspection reports; one that is needed again is made again."""
+
+
+KEPT: Final = Retention()
+
+_AGED: Final = select(func.max(CHANGES.c.revision)).where(CHANGES.c.at < bindparam("before"))
+_CUT: Final = delete(CHANGES).where(CHANGES.c.revision <= bindparam("floor"))
+_COMPACTED: Final = update(META).values(compacted=bindparam("floor"))
+_OLD_EVENTS: Final = (
+    select(OBJECTS.c.name)
+    .where(OBJECTS.c.kind == encoding.EVENT_KIND, OBJECTS.c.created_at < bindparam("before"))
+    .limit(SLICE)
+)
+_AGED_ROWS: Final = {
+    "published": (OUTBOX, OUTBOX.c.id, OUTBOX.c.published_at),
+    "edits": (ROW_EDITS, ROW_EDITS.c.id, ROW_EDITS.c.settled_at),
+    "inspections": (INSPECTIONS, INSPECTIONS.c.key, INSPECTIONS.c.at),
+}
+_DROPS: Final = {
+    what: delete(table).where(key.in_(select(key).where(moment < bindparam("before")).limit(SLICE)))
+    for what, (table, key, moment) in _AGED_ROWS.items()
+}
+
+
+class Keeper:
+    """Sweeps one store for as long as it runs."""
+
+    def __init__(
+        self, store: stores.Store, clock: Clock, epoch: Callable[[], int] | None = None, kept: Retention = KEPT
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._epoch = epoch
+        self._kept = kept
+
+    async def run(self) -> None:
+        """Sweep now and then, until cancelled or fenced."""
+        while True:
+            try:
+                swept = await self.sweep()
+                if any(swept.values()):
+                    logger.info("old rows let go", **swept)
+            except errors.StoreBusy as error:
+                logger.warning("the sweep has to wait", error=error.message)
+            await self._clock.sleep(EVERY.total_seconds())
+
+    async def sweep(self) -> dict[str, int]:
+        """Let go of everything that is old enough; how much of what."""
+        swept = {"changes": await self._repeat(self._cut_changes), "events": await self._repeat_events()}
+        for what in _DROPS:
+            swept[what] = await self._repeat(partial(self._drop, what))
+        return swept
+
+    async def _repeat(self, unit: Callable[[Transaction], int]) -> int:
+        total = 0
+        while gone := await self._store.write(unit, epoch=self._epoch() if self._epoch else None):
+            total += gone
+        return total
+
+    async def _repeat_events(self) -> int:
+        total = 0
+        while names := await self._store.read(self._old_events):
+
+            def unit(tx: Transaction, names: list[str] = names) -> int:
+                events = [event for name in names if (event := tx.get(encoding.EVENT_KIND, name)) is not None]
+                for event in events:
+                    tx.remove(event)
+                return len(events)
+
+            total += await self._store.write(unit, epoch=self._epoch() if self._epoch else None)
+        return total
+
+    def _old_events(self, reading: Reading) -> list[str]:
+        before = now_text(self._clock.now() - self._kept.events)
+        return [row[0] for row in reading.ask(_OLD_EVENTS, {"before": before})]
+
+    def _cut_changes(self, tx: Transaction) -> int:
+        aged = tx.ask(_AGED, {"before": now_text(tx.now - self._kept.changes)})[0][0] or 0
+        floor = max(aged, tx.revision - self._kept.change_rows)
+        floor = min(floor, tx.oldest_change() + SLICE)
+        if floor <= tx.oldest_change():
+            return 0
+        cut = tx.ledger.run(CHANGES, _CUT, {"floor": floor})
+        tx.ledger.run(META, _COMPACTED, {"floor": floor})
+        return max(cut, 1)
+
+    def _drop(self, what: str, tx: Transaction) -> int:
+        before = now_text(tx.now - getattr(self._kept, what))
+        return tx.ledger.run(_AGED_ROWS[what][0], _DROPS[what], {"before": before})
