@@ -1,0 +1,103 @@
+"""Stores a decision: conditions, claims, desired row, finalizer and events, in one fenced transaction.
+
+What always holds: the object is first compared with what was read (uid and revision), so an old decision writes
+nothing; a lost race for a claim is decided anew inside the same transaction; a decision that changes nothing
+costs no transaction at all.  A unit may run twice and touches nothing but its transaction.
+
+Called by `looping`; goes to the store, from where `controlplane.messaging` takes rows and events.
+"""
+
+from dataclasses import dataclass, replace
+
+from controlplane import errors
+from controlplane.reconcile import accepting, deciding, examining
+from controlplane.reconcile.facts import Action, Decision, Facts
+from controlplane.store.records import Record
+from controlplane.store.transactions import Transaction
+from schemas import names
+from schemas.documents import canonical_json
+from schemas.module import DesiredModule
+
+MANAGER = "modplane-reconcile"
+
+_WRITING = frozenset({Action.REGISTER, Action.RELEASE, Action.WITHDRAW, Action.FINALIZE, Action.REMOVE})
+RELEASING = frozenset({Action.RELEASE, Action.FINALIZE, Action.REMOVE})
+"""Actions after which claims may be free."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a transaction stored."""
+
+    decision: Decision
+    """The one that was carried out: another than asked for when a claim was lost."""
+    removed: bool = False
+
+
+def is_needed(facts: Facts, decision: Decision) -> bool:
+    """Whether a decision has to be written at all."""
+    return decision.action in _WRITING or bool(decision.steps) or decision.status != facts.status
+
+
+def write(tx: Transaction, facts: Facts, decision: Decision) -> Written:
+    """Store ``decision`` on ``facts``; raises `errors.Conflict` when the object is not the one that was read."""
+    record = _same(tx, facts.record)
+    if facts.examination.unsaved:
+        tx.put_inspection(facts.examination.key, examining.stored(facts.examination))
+    if decision.action is Action.REGISTER:
+        decision = _register(tx, facts, decision)
+    elif decision.action is Action.WITHDRAW:
+        tx.withdraw(names.module_key(record.name))
+    elif decision.action is Action.RELEASE:
+        _release(tx, facts)
+    elif decision.action in (Action.FINALIZE, Action.REMOVE):
+        tx.release_claims(record.uid)
+        record = replace(record, finalizers=tuple(name for name in record.finalizers if name != names.FINALIZER))
+    return Written(decision, removed=_store(tx, facts, record, decision))
+
+
+def _same(tx: Transaction, read: Record) -> Record:
+    stored = tx.get("Module", read.name)
+    if stored is None or (stored.uid, stored.revision) != (read.uid, read.revision):
+        raise errors.Conflict(f"Module {read.name!r} changed while it was decided upon; it is decided anew")
+    return stored
+
+
+def _register(tx: Transaction, facts: Facts, decision: Decision) -> Decision:
+    record, desired = facts.record, decision.desired
+    assert desired is not None
+    rivals = tx.take_claims(record, desired.api_version, desired.namespace, accepting.claims_of(desired))
+    if rivals:
+        return deciding.decide(replace(facts, rivals=tuple(rivals)))
+    tx.desire(
+        key=names.module_key(record.name),
+        kind="Module",
+        name=record.name,
+        uid=record.uid,
+        generation=record.generation,
+        payload=canonical_json(desired.wire()),
+    )
+    return decision
+
+
+def _release(tx: Transaction, facts: Facts) -> None:
+    assert facts.desired is not None
+    serving = DesiredModule.model_validate_json(facts.desired.payload)
+    keep = [
+        (serving.api_version, serving.namespace, method, shape) for method, shape, _ in accepting.claims_of(serving)
+    ]
+    tx.release_claims(facts.record.uid, keep)
+
+
+def _store(tx: Transaction, facts: Facts, record: Record, decision: Decision) -> bool:
+    """Put status and events; True: the object is gone."""
+    if decision.status != facts.status or record.finalizers != facts.record.finalizers:
+        record = tx.put(replace(record, status=decision.status.wire()), manager=MANAGER)
+    for step in decision.steps:
+        tx.transition(
+            record, str(step.to), step.reason, step.message, from_=None if step.from_ is None else str(step.from_)
+        )
+    if decision.action in (Action.FINALIZE, Action.REMOVE) and not record.finalizers:
+        tx.remove(record)
+        return True
+    return False

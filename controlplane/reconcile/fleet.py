@@ -1,0 +1,234 @@
+"""What the leader remembers of the workers: who reports, who is joining, who is lost.
+
+What always holds: a worker is lost only by silence on our monotonic clock while our own beat comes back, so a
+broken report channel loses nobody; a quiet channel that comes back gives every worker its full time again.
+`views` is an immutable picture that `controlplane.reconcile.judging` reads.
+
+`controlplane.messaging` tells it (`reported`, `gone`, `beat_returned`); it tells the loop what to look at again.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+import structlog
+
+from schemas.kits.clocks import Clock
+from schemas.reports import WorkerReport
+
+logger = structlog.get_logger("controlplane.reconcile.fleet")
+
+LOST_AFTER = 10.0
+"""Seconds without a report, three reports missed, after which a worker is lost."""
+PROVEN_FOR = 6.0
+"""Seconds, three beats, for which a returned beat proves the report channel."""
+SETTLED_AFTER = 4.0
+"""Seconds of proven channel, more than one report, after which every living worker must have been heard."""
+FORGOTTEN_AFTER = 3600.0
+"""Seconds after which a lost worker is no longer counted as lost."""
+_TICK = 1.0
+
+
+class Standing(StrEnum):
+    """How a worker stands to the fleet."""
+
+    COUNTED = "counted"
+    """Reports freshly and has finished its first sync: what it says decides."""
+    JOINING = "joining"
+    """Reports freshly, first sync not finished."""
+    LOST = "lost"
+    """Silent for too long."""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerView:
+    """One worker in a picture."""
+
+    report: WorkerReport
+    standing: Standing
+
+
+@dataclass(frozen=True, slots=True)
+class FleetView:
+    """The fleet at one moment."""
+
+    workers: Mapping[str, WorkerView] = field(default_factory=dict)
+    channel_proven: bool = False
+    """Whether our own beat comes back: only then does silence mean anything."""
+    proven_for: float = 0.0
+    """Seconds for which the channel has been proven without a break."""
+    absences: tuple[tuple[Mapping[str, str], float], ...] = ()
+    """Of each worker that does not count (gone ones too): labels, and for how many seconds it has not."""
+
+    @property
+    def settled(self) -> bool:
+        """Whether every living worker must have been heard by now."""
+        return self.channel_proven and self.proven_for >= SETTLED_AFTER
+
+    def selected(self, selector: Mapping[str, str]) -> list[WorkerView]:
+        """The workers that carry every label of ``selector``, by id."""
+        return [view for _, view in sorted(self.workers.items()) if matches(selector, view.report.labels)]
+
+    def absent_for(self, selector: Mapping[str, str]) -> float:
+        """For how many seconds of proven channel no selected worker has counted; 0 while one does."""
+        if any(view.standing is Standing.COUNTED for view in self.selected(selector)):
+            return 0.0
+        absences = [seconds for labels, seconds in self.absences if matches(selector, labels)]
+        return min([self.proven_for, *absences])
+
+
+def matches(selector: Mapping[str, str], labels: Mapping[str, str]) -> bool:
+    """Whether ``labels`` carry every pair of ``selector``."""
+    return all(labels.get(key) == value for key, value in selector.items())
+
+
+@dataclass(slots=True)
+class _Known:
+    report: WorkerReport
+    heard: float
+    lost: bool = False
+    gone: bool = False
+    uncounted: float | None = None
+    """Since when it does not count any more; None: it counts, or it never did."""
+
+    @property
+    def standing(self) -> Standing:
+        if self.lost or self.gone:
+            return Standing.LOST
+        return Standing.COUNTED if self.report.synced and not self.report.leaving else Standing.JOINING
+
+
+def _ignore_names(names: frozenset[str] | None) -> None:
+    """Before a loop listens there is nobody to wake."""
+
+
+def _ignore() -> None:
+    """Before a loop listens there is nobody to wake."""
+
+
+class Fleet:
+    """The leader's memory of workers, on the monotonic clock."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._known: dict[str, _Known] = {}
+        self._beat: float | None = None
+        self._proven_since: float | None = None
+        self.on_change: Callable[[frozenset[str] | None], None] = _ignore_names
+        """Called with the modules whose report changed; None: all that wait for workers."""
+        self.on_membership: Callable[[], None] = _ignore
+        """Called when a worker joined, began to count, left or was lost: every module's numbers move."""
+
+    def reset(self) -> None:
+        """Forget everything: another leadership begins."""
+        self._known.clear()
+        self._beat = self._proven_since = None
+
+    def reported(self, report: WorkerReport) -> None:
+        """A fresh report arrived."""
+        known = self._known.get(report.id)
+        if known is not None and known.report.boot == report.boot and report.sequence < known.report.sequence:
+            return
+        now = self._clock.monotonic()
+        fresh = _Known(report, now)
+        if fresh.standing is not Standing.COUNTED and known is not None:
+            counted = known.standing is Standing.COUNTED
+            fresh.uncounted = now if counted else known.uncounted
+        self._known[report.id] = fresh
+        if known is None or _membership(known) != _membership(fresh):
+            logger.info("worker standing", worker=report.id, boot=report.boot, standing=str(fresh.standing))
+            self.on_membership()
+            return
+        self._tell_progress(known.report, report)
+
+    def gone(self, worker_id: str) -> None:
+        """A worker left cleanly."""
+        known = self._known.get(worker_id)
+        if known is None or known.gone:
+            return
+        if known.standing is Standing.COUNTED:
+            known.uncounted = self._clock.monotonic()
+        known.gone = True
+        self.on_membership()
+
+    def beat_returned(self) -> None:
+        """Our own beat came back: the report channel is proven alive."""
+        now = self._clock.monotonic()
+        was_proven = self._proven(now)
+        if not was_proven:
+            self._proven_since = now
+        self._beat = now
+        if not was_proven:
+            self.on_change(None)
+
+    def views(self) -> FleetView:
+        """The fleet now."""
+        now = self._clock.monotonic()
+        self._sweep(now)
+        proven = self._proven(now)
+        since = self._proven_since if proven and self._proven_since is not None else now
+        return FleetView(
+            workers=MappingProxyType(
+                {
+                    worker: WorkerView(known.report, known.standing)
+                    for worker, known in self._known.items()
+                    if not known.gone
+                }
+            ),
+            channel_proven=proven,
+            proven_for=now - since,
+            absences=tuple(
+                (known.report.labels, now - known.uncounted)
+                for known in self._known.values()
+                if known.uncounted is not None
+            ),
+        )
+
+    async def watch(self) -> None:
+        """Notice silence: runs beside the loop until cancelled."""
+        proven = False
+        while True:
+            await self._clock.sleep(_TICK)
+            now = self._clock.monotonic()
+            self._sweep(now)
+            if self._proven(now) != proven:
+                proven = not proven
+                self.on_change(None)
+
+    def _proven(self, now: float) -> bool:
+        return self._beat is not None and now - self._beat <= PROVEN_FOR
+
+    def _sweep(self, now: float) -> None:
+        if not self._proven(now) or self._proven_since is None:
+            return
+        moved = False
+        for worker, known in list(self._known.items()):
+            quiet = now - max(known.heard, self._proven_since)
+            if quiet > FORGOTTEN_AFTER:
+                del self._known[worker]
+                moved = True
+            elif quiet > LOST_AFTER and not (known.lost or known.gone):
+                if known.standing is Standing.COUNTED:
+                    known.uncounted = now
+                known.lost = moved = True
+                logger.warning("worker lost", worker=worker, boot=known.report.boot, silent_seconds=round(quiet, 1))
+        if moved:
+            self.on_membership()
+
+    def _tell_progress(self, old: WorkerReport, new: WorkerReport) -> None:
+        if (old.applied_epoch, old.applied_revision) != (new.applied_epoch, new.applied_revision):
+            self.on_change(None)
+        before, after = _troubles(old), _troubles(new)
+        if before != after:
+            self.on_change(frozenset(trouble[0] for trouble in before ^ after))
+
+
+def _membership(known: _Known) -> tuple[object, ...]:
+    return (known.standing, known.gone, known.report.boot, known.report.labels, known.report.store)
+
+
+def _troubles(report: WorkerReport) -> set[tuple[str, int, str, str]]:
+    return {(entry.module, entry.generation, entry.reason, entry.message) for entry in report.pending} | {
+        (entry.module, entry.generation, entry.reason, entry.message) for entry in report.rejected
+    }

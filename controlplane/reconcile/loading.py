@@ -1,0 +1,85 @@
+"""Reads the facts of one module: everything on one snapshot of the store, and the fleet beside it.
+
+What always holds: a decision rests on the current state only, never on what an event said; nothing is written.
+Called by `looping`; goes to `deciding`.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+
+import pydantic
+
+from controlplane.reconcile import dependencies, examining
+from controlplane.reconcile.facts import Facts
+from controlplane.store.readings import Reading
+from controlplane.store.records import Claim, Record
+from schemas import names
+from schemas.module import ModuleSpec, ModuleStatus
+
+
+def read(reading: Reading, name: str, now: datetime, examiner: examining.Examiner) -> Facts | None:
+    """The facts of the module ``name``, but for the fleet; None: there is no such module."""
+    record = reading.get("Module", name)
+    if record is None:
+        return None
+    spec, error = spec_of(record)
+    facts = Facts(
+        record=record,
+        spec=spec,
+        spec_error=error,
+        status=status_of(record),
+        now=now,
+        desired=reading.desired_row(names.module_key(name)),
+        row_error=reading.row_error(name),
+        held=tuple(reading.claims_of(record.uid)),
+    )
+    if spec is None or record.deleting:
+        return facts
+    graph = dependencies.reachable(depends_on(spec), lambda other: neighbour(reading.get("Module", other)))
+    return replace(
+        facts,
+        graph=graph,
+        rivals=tuple(_of_others(reading.claims(spec.routing.api_version, spec.namespace(name)), record.uid)),
+        examination=examiner.look(reading, record, spec),
+    )
+
+
+def spec_of(record: Record) -> tuple[ModuleSpec | None, str]:
+    """The spec of a stored module, or what is wrong with it."""
+    try:
+        return ModuleSpec.model_validate(record.spec), ""
+    except pydantic.ValidationError as problem:
+        first = problem.errors()[0]
+        return None, f"/spec/{'/'.join(str(part) for part in first['loc'])}: {first['msg']}"
+
+
+def status_of(record: Record) -> ModuleStatus:
+    """The status of a stored module; one that cannot be read counts as none."""
+    try:
+        return ModuleStatus.model_validate(record.status)
+    except pydantic.ValidationError:
+        return ModuleStatus()
+
+
+def depends_on(spec: ModuleSpec) -> tuple[str, ...]:
+    """The names of the modules that a spec depends on."""
+    return tuple(names.object_name(dependency.name) for dependency in spec.dependencies)
+
+
+def neighbour(record: Record | None) -> dependencies.Neighbour | None:
+    """What others need to know of a module."""
+    if record is None:
+        return None
+    spec, _ = spec_of(record)
+    serving = status_of(record).serving
+    return dependencies.Neighbour(
+        name=record.name,
+        serving_version=None if serving is None else serving.version,
+        deleting=record.deleting,
+        depends_on=() if spec is None else depends_on(spec),
+    )
+
+
+def _of_others(claims: Iterable[Claim], uid: str) -> Iterable[Claim]:
+    return (claim for claim in claims if claim.uid != uid)

@@ -1,0 +1,231 @@
+"""The loop: eight workers take names from the queue; for each: load → decide → act.
+
+    store changes, fleet, timers → wake → queue → load (one snapshot) → decide (pure) → act (one transaction)
+
+What always holds: the queue holds names, never events; one turn per module at a time, each under 30 s; an
+exception costs that module a back-off and nobody else anything; every module is looked at again every 10 min
+give or take 20 %, behind whatever people want; a change of this loop's own status does not wake the module.
+
+Called by `controlplane.app` while this process leads.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import structlog
+
+from controlplane import errors
+from controlplane.reconcile import acting, deciding, examining, fleet, loading, waking
+from controlplane.reconcile.facts import Action, Decision, Facts
+from controlplane.reconcile.queueing import Priority, WorkQueue
+from controlplane.store.readings import Reading
+from controlplane.store.records import Batch
+from controlplane.store.stores import Store
+from schemas.kits.backoffs import Backoff, jittered
+from schemas.kits.clocks import Clock
+
+logger = structlog.get_logger("controlplane.reconcile.looping")
+
+WORKERS = 8
+"""How many modules are worked on at a time."""
+TURN_TIMEOUT = 30.0
+"""Seconds for one turn of one module."""
+RESYNC_EVERY = 600.0
+"""Seconds until a module at rest is looked at again, ± 20 %."""
+RESYNC_SPREAD = 0.2
+_CONFLICTS = 3
+"""How often a turn begins anew at once, because somebody edited the object meanwhile, before it backs off."""
+
+
+class Reconciler:
+    """Keeps every module as declared, while this process leads."""
+
+    def __init__(
+        self,
+        store: Store,
+        clock: Clock,
+        inspector: examining.Inspector,
+        workers: fleet.Fleet,
+        epoch: Callable[[], int],
+        rng: Random | None = None,
+        *,
+        code_root: Path,
+    ) -> None:
+        self._store = store
+        self._clock = clock
+        self._fleet = workers
+        self._epoch = epoch
+        self._rng = rng or Random()  # noqa: S311 - spreads load, keeps no secret
+        self.queue = WorkQueue(clock, Backoff(base=0.1, cap=60.0, source=self._rng))
+        self._examiner = examining.Examiner(
+            inspector, clock, Backoff(base=1.0, cap=60.0, source=self._rng), code_root, self.wake
+        )
+        self._memory = waking.Memory()
+        self._deleting: dict[str, tuple[str, float]] = {}
+
+    def wake(self, name: str) -> None:
+        """Have a look at the module ``name`` soon."""
+        self.queue.add(name, Priority.WAKE)
+
+    async def run(self) -> None:
+        """Reconcile until cancelled."""
+        unsubscribe = self._store.listen(self._heard)
+        self._fleet.on_change = self._fleet_moved
+        self._fleet.on_membership = self._membership_moved
+        try:
+            await self._begin()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._fleet.watch())
+                for _ in range(WORKERS):
+                    tasks.create_task(self._work())
+        finally:
+            unsubscribe()
+            await self._examiner.stop()
+
+    async def _begin(self) -> None:
+        """Queue every module: what is unfinished before what is at rest."""
+        for record in await self._store.read(lambda reading: reading.list("Module")):
+            self._memory.notice(waking.sighting_of_record(record))
+            at_rest = waking.is_at_rest(record)
+            self.queue.add(record.name, Priority.RESYNC if at_rest else Priority.WAKE)
+
+    def _heard(self, batch: Batch) -> None:
+        """A commit: wake whom it concerns."""
+        for change in batch.changes:
+            if change.kind == "Module":
+                self._noticed(waking.sighting_of_change(change))
+
+    def _noticed(self, sighting: waking.Sighting) -> None:
+        news = self._memory.notice(sighting)
+        if news.gone:
+            self.queue.forget(sighting.name)
+            self._deleting.pop(sighting.name, None)
+        elif news.intent:
+            self.queue.renew(sighting.name)
+        elif news.touched:
+            self.queue.add(sighting.name, Priority.WAKE)
+        self._wake_all(news.dependents)
+        if news.gone:
+            self._wake_all(self._memory.awaiting_claims)
+
+    def _fleet_moved(self, names: frozenset[str] | None) -> None:
+        self._wake_all(self._memory.awaiting_fleet if names is None else names & self._memory.known)
+
+    def _membership_moved(self) -> None:
+        self._wake_all(self._memory.awaiting_fleet)
+        for name in sorted(self._memory.known - self._memory.awaiting_fleet):
+            self.queue.add(name, Priority.RESYNC)
+
+    def _wake_all(self, names: Iterable[str]) -> None:
+        for name in sorted(names):
+            self.queue.add(name, Priority.WAKE)
+
+    async def _work(self) -> None:
+        while True:
+            name = await self.queue.get()
+            try:
+                await self._turn(name)
+            except asyncio.CancelledError:
+                self.queue.add(name, Priority.EDIT)
+                raise
+            finally:
+                self.queue.done(name)
+
+    async def _turn(self, name: str) -> None:
+        """One turn; whatever goes wrong becomes a back-off of this module."""
+        uid = self._memory.uid(name)
+        try:
+            async with asyncio.timeout(TURN_TIMEOUT):
+                decision = await self._reconcile(name)
+        except (errors.ModplaneError, TimeoutError) as problem:
+            error = str(problem) or f"no answer within {TURN_TIMEOUT:.0f} s"
+            logger.warning("reconcile failed", error=error, **self._backed_off(name, uid))
+            return
+        except Exception:
+            logger.exception("reconcile failed", **self._backed_off(name, uid))
+            return
+        self.queue.succeeded(name)
+        if decision is not None:
+            self.queue.add(name, Priority.RESYNC, jittered(RESYNC_EVERY, RESYNC_SPREAD, self._rng))
+            if decision.requeue_after is not None:
+                self.queue.add(name, Priority.WAKE, decision.requeue_after)
+
+    def _backed_off(self, name: str, uid: str) -> dict[str, str | int | float]:
+        wait = self.queue.failed(name, uid)
+        return {"module": name, "failures": self.queue.failures(name), "retry_seconds": round(wait, 3)}
+
+    async def _reconcile(self, name: str) -> Decision | None:
+        """Load, decide, act; anew when somebody edited the object meanwhile.  None: it is gone."""
+        for attempt in range(_CONFLICTS):
+            facts = await self._load(name)
+            if facts is None:
+                self._memory.forget(name)
+                return None
+            decision = deciding.decide(facts)
+            try:
+                return await self._act(facts, decision)
+            except errors.Conflict:
+                if attempt == _CONFLICTS - 1:
+                    raise
+        return None
+
+    async def _load(self, name: str) -> Facts | None:
+        now = self._clock.now()
+
+        def query(reading: Reading) -> Facts | None:
+            return loading.read(reading, name, now, self._examiner)
+
+        facts = await self._store.read(query)
+        if facts is None:
+            return None
+        return replace(
+            facts,
+            fleet=self._fleet.views(),
+            store_id=self._store.id,
+            deleting_for=self._deleting_for(facts),
+        )
+
+    def _deleting_for(self, facts: Facts) -> float:
+        """Seconds since deletion was asked for: by our own clock, or by the wall's if we came later to it."""
+        record = facts.record
+        if record.deleted_at is None:
+            return 0.0
+        now = self._clock.monotonic()
+        uid, since = self._deleting.setdefault(record.name, (record.uid, now))
+        if uid != record.uid:
+            uid, since = self._deleting[record.name] = (record.uid, now)
+        seen_for = now - since
+        by_wall = (facts.now - record.deleted_at).total_seconds()
+        return max(seen_for, by_wall) if self._fleet.views().settled else seen_for
+
+    async def _act(self, facts: Facts, decision: Decision) -> Decision:
+        name = facts.record.name
+        # Before the write: a worker's report on it may be quicker than the commit's way back to us.
+        self._memory.await_for(name, decision)
+        if acting.is_needed(facts, decision):
+            written = await self._store.write(lambda tx: acting.write(tx, facts, decision), epoch=self._epoch())
+            decision = written.decision
+            self._memory.await_for(name, decision)
+            self._tell(facts, decision)
+            if facts.examination.unsaved:
+                self._examiner.kept(facts.examination)
+            if decision.action in acting.RELEASING:
+                self._wake_all(self._memory.awaiting_claims)
+        if decision.action is Action.INSPECT and facts.spec is not None:
+            self._examiner.start(facts.record, facts.spec)
+        return decision
+
+    @staticmethod
+    def _tell(facts: Facts, decision: Decision) -> None:
+        for step in decision.steps:
+            logger.info(
+                "module moved",
+                module=facts.record.name,
+                generation=facts.record.generation,
+                from_state=step.from_,
+                to_state=step.to,
+                reason=step.reason,
+            )

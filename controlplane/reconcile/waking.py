@@ -1,0 +1,155 @@
+"""Whom a change concerns: what the loop remembers of each module between its turns.
+
+What always holds: memory is only about *who is looked at*, never about what is so; losing it costs one pass over
+every module.  A status that this loop wrote itself wakes nobody but those who depend on what it says.
+
+Pure over sightings.  Called by `looping` for every change of a Module.
+"""
+
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+
+from controlplane.reconcile.facts import Decision
+from controlplane.store.records import Change, Record
+from schemas import conditions, names
+from schemas.meta import Json
+from schemas.module import ModuleState
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What matters about one module to others and to its own next turn."""
+
+    name: str
+    uid: str
+    generation: int = 0
+    deleting: bool = False
+    finalizers: tuple[str, ...] = ()
+    serving: str | None = None
+    """The serving version."""
+    depends_on: frozenset[str] = frozenset()
+    gone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a sighting brought that was not known."""
+
+    intent: bool = False
+    """A new object, generation or deletion: somebody wants something."""
+    touched: bool = False
+    """Something else that its own turn reads."""
+    gone: bool = False
+    dependents: frozenset[str] = frozenset()
+    """Modules whose dependencies look different now."""
+
+
+@dataclass(slots=True)
+class Memory:
+    """Sightings by name, and who waits for what."""
+
+    awaiting_fleet: set[str] = field(default_factory=set)
+    awaiting_claims: set[str] = field(default_factory=set)
+    _seen: dict[str, Sighting] = field(default_factory=dict)
+    _needed_by: dict[str, set[str]] = field(default_factory=dict)
+
+    @property
+    def known(self) -> AbstractSet[str]:
+        """The names of all modules."""
+        return self._seen.keys()
+
+    def uid(self, name: str) -> str:
+        """The uid that a name last had; empty: never seen."""
+        seen = self._seen.get(name)
+        return seen.uid if seen else ""
+
+    def notice(self, new: Sighting) -> News:
+        """Remember a sighting; what is new about it."""
+        old = self._seen.get(new.name)
+        if new.gone:
+            if old is None or old.uid != new.uid:
+                return News()
+            self.forget(new.name)
+            return News(gone=True, dependents=self.dependents(new.name))
+        self._seen[new.name] = new
+        self._rewire(new.name, old.depends_on if old else frozenset(), new.depends_on)
+        if old is None or (old.uid, old.generation, old.deleting) != (new.uid, new.generation, new.deleting):
+            return News(intent=True, dependents=self.dependents(new.name))
+        moved = old.serving != new.serving
+        return News(
+            touched=old.finalizers != new.finalizers,
+            dependents=self.dependents(new.name) if moved else frozenset(),
+        )
+
+    def forget(self, name: str) -> None:
+        """The module is gone; those that depend on it stay known."""
+        old = self._seen.pop(name, None)
+        if old is not None:
+            self._rewire(name, old.depends_on, frozenset())
+        self.awaiting_fleet.discard(name)
+        self.awaiting_claims.discard(name)
+
+    def await_for(self, name: str, decision: Decision) -> None:
+        """Note what a module waits for."""
+        for waiting, does in (
+            (self.awaiting_fleet, decision.awaits_fleet),
+            (self.awaiting_claims, decision.awaits_claims),
+        ):
+            if does:
+                waiting.add(name)
+            else:
+                waiting.discard(name)
+
+    def dependents(self, name: str) -> frozenset[str]:
+        """Every module that depends on ``name``, over others too (a circle may have closed anywhere)."""
+        found: set[str] = set()
+        todo = [name]
+        while todo:
+            for dependent in self._needed_by.get(todo.pop(), ()):
+                if dependent not in found:
+                    found.add(dependent)
+                    todo.append(dependent)
+        return frozenset(found - {name})
+
+    def _rewire(self, name: str, old: AbstractSet[str], new: AbstractSet[str]) -> None:
+        for other in old - new:
+            self._needed_by[other].discard(name)
+        for other in new - old:
+            self._needed_by.setdefault(other, set()).add(name)
+
+
+def sighting_of_record(record: Record) -> Sighting:
+    """The sighting of a stored module."""
+    return _sighting(record.document(), gone=False)
+
+
+def sighting_of_change(change: Change) -> Sighting:
+    """The sighting that a change of a module brings."""
+    return _sighting(change.document, gone=change.type == "DELETED")
+
+
+def is_at_rest(record: Record) -> bool:
+    """Whether a stored module looks as if nothing is left to do for it."""
+    status = record.status
+    return (
+        not record.deleting
+        and status.get("state") == ModuleState.ACTIVE
+        and status.get("observedGeneration") == record.generation
+        and not any(entry.get("type") == conditions.STALLED for entry in status.get("conditions", ()))
+    )
+
+
+def _sighting(document: Json, *, gone: bool) -> Sighting:
+    metadata = document["metadata"]
+    serving = (document.get("status") or {}).get("serving") or {}
+    dependencies = (document.get("spec") or {}).get("dependencies") or ()
+    return Sighting(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        generation=metadata.get("generation", 0),
+        deleting="deletionTimestamp" in metadata,
+        finalizers=tuple(metadata.get("finalizers", ())),
+        serving=serving.get("version"),
+        depends_on=frozenset(names.object_name(str(entry["name"])) for entry in dependencies),
+        gone=gone,
+    )
