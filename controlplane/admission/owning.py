@@ -84,7 +84,7 @@ def apply(
         if others and manager == MANAGER_DISCOVERY:
             yielded.append(group)
             continue
-        if others and not (group in before and diffing.same(before[group], value)):
+        if others and not diffing.same(before.get(group, {}), value):
             strong = [other for other in others if other != MANAGER_DISCOVERY]
             if strong and not force:
                 conflicts[group] = strong
@@ -137,13 +137,14 @@ def put_group(
     manager: str,
     now: datetime,
 ) -> Applied:
-    """Set one group (such as `DIGEST`) and leave the manager's other groups alone; one that others own is yielded."""
+    """Set one group (such as `DIGEST`) for good, beside what the manager applies; one that others own is yielded."""
     owners = _Owners(managed_fields)
     after = _groups(current)
     if owners.others(group, manager):
         return _outcome(current, after, owners, kind, name, now, (group,))
     after[group] = value
-    owners.apply(manager, [*owners.applied(manager), group])
+    if group not in owners.applied(manager):
+        owners.update(manager, group)
     return _outcome(current, after, owners, kind, name, now, ())
 
 
@@ -209,7 +210,7 @@ def _asked(document: Json, kind: str, name: str) -> dict[str, Any]:
         )
     )
     for part in ("labels", "annotations"):
-        if part in metadata:
+        if metadata.get(part) == {}:
             asked.setdefault(f"metadata.{part}", {})
     for key, parts in _SPEC_PARTS.items():
         for piece in parts:

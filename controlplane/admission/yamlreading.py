@@ -32,6 +32,23 @@ _WORDS: Final[dict[str, Any]] = {
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
 _NOT_TEXT: Final = frozenset(["", *"~nNtTfF-0123456789"])
 """How a plain scalar begins that may be something other than text."""
+_SENTENCES: Final = (
+    (
+        "character that cannot start any token",
+        "This character cannot begin a value; put the text in quotes, and indent with spaces, not tabs.",
+    ),
+    ("mapping values are not allowed", "A ':' is not allowed here; check the indentation, or put the text in quotes."),
+    ("could not find expected ':'", "A ':' is missing after the key, or the indentation is wrong."),
+    ("did not find expected key", "A key was expected here; check the indentation and the brackets above."),
+    ("did not find expected '-' indicator", "This is not part of the list above; check the indentation."),
+    ("did not find expected ',' or ']'", "A ',' or ']' is missing."),
+    ("did not find expected ',' or '}'", "A ',' or '}' is missing."),
+    ("did not find expected node content", "A value was expected here; check the brackets."),
+    ("found unexpected end of stream", "The text ends inside quotes; the closing quote is missing."),
+    ("found unknown escape character", "This escape does not exist; write a backslash as two, or use single quotes."),
+    ("expected <document start>", "This cannot begin a document; divide documents by a line with '---'."),
+)
+"""Words of libyaml's and ours."""
 NUMBER_MAX: Final = 60
 """Characters of a number; longer ones are text by mistake."""
 
@@ -60,7 +77,7 @@ def read(text: str, growth: Growth) -> None:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = _place(growth, mark) if mark is not None else growth.base
-        growth.problem(_sentence(error), *place)
+        growth.problem(_sentence(error, growth), *place)
     except YAMLError as error:
         growth.problem(f"This is not YAML: {str(error).strip().partition(chr(10))[0]}.", *growth.base)
     finally:
@@ -204,14 +221,12 @@ def _alias(event: Any, growth: Growth) -> None:
     growth.leaf(None, *place)
 
 
-def _sentence(error: MarkedYAMLError) -> str:
+def _sentence(error: MarkedYAMLError, growth: Growth) -> str:
     problem, context = (error.problem or "").strip(), (error.context or "").strip()
-    if "character that cannot start any token" in problem:
-        return "This character cannot begin a value; put the text in quotes, and indent with spaces, not tabs."
-    if "mapping values are not allowed" in problem:
-        return "A ':' is not allowed here; check the indentation, or put the text in quotes."
-    if "could not find expected ':'" in problem:
-        return "A ':' is missing after the key, or the indentation is wrong."
-    if "did not find expected key" in problem:
-        return "A key was expected here; check the indentation and the brackets above."
+    for part, words in _SENTENCES:
+        if part in problem:
+            opened = ""
+            if error.context_mark is not None and "flow" in context:
+                opened = " The bracket opened at line {}, column {}.".format(*_place(growth, error.context_mark))
+            return words + opened
     return f"This is not YAML: {context + ': ' if context else ''}{problem}."
