@@ -78,7 +78,7 @@ def status_of(error: Exception, *, name: str = "", kind: kinds.Kind | None = Non
     details = StatusDetails(
         name=name,
         group=names.GROUP if kind is not None else "",
-        kind=kind.plural if kind is not None else "",
+        kind=(kind.name if code == 422 else kind.plural) if kind is not None else "",
         causes=_causes(error),
         retry_after_seconds=1 if code == 503 else None,
     )

@@ -154,7 +154,7 @@ def _on_the_loop(handler: Callable[[Request], Response]) -> Callable[[Request], 
 async def _refuse(request: Request, error: Exception) -> Response:
     path = request.url.path
     kind = kinds.BY_PLURAL.get(str(request.path_params.get("plural")))
-    name = names.object_name(str(request.path_params.get("name", "")))
+    name = names.object_name(str(request.path_params.get("name") or getattr(request.state, "name", "")))
     if isinstance(error, HTTPException):
         error = _plain(error, request)
     elif isinstance(error, RequestValidationError):

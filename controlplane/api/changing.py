@@ -5,11 +5,12 @@ the same way.  Status is written by the reconciler alone.  Called by the routes 
 """
 
 import asyncio
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from controlplane import errors, planning, writing
+from controlplane import planning, writing
 from controlplane.admission import merging
 from controlplane.api import answering, asking, bodies, patching, showing
 from schemas import kinds
@@ -41,14 +42,14 @@ class Changer:
         if len(items) > MAX_ITEMS:
             raise answering.Refusal(413, f"at most {MAX_ITEMS:,} items at once, not {len(items):,}; send several lists")
         outcomes = await self._writer.apply(items, manager=manager, force=force, dry_run=dry)
-        kind_of = [kinds.BY_NAME.get(str(item.get("kind"))) if isinstance(item, dict) else None for item in items]
-        results = [_item(outcome, kind) for outcome, kind in zip(outcomes, kind_of, strict=True)]
+        results = [_item(outcome, item) for outcome, item in zip(outcomes, items, strict=True)]
         return answering.answer({"kind": "ApplyResult", "items": results})
 
     async def create(self, request: Request) -> Response:
         """``POST /{plural}``."""
         kind = asking.writable_kind(request)
         document = _addressed(await bodies.json_object(request), kind, None)
+        request.state.name = _name(document)
         outcome = await self._writer.create(
             document, manager=asking.manager(request), dry_run=asking.dry_run(request), kind=kind.name
         )
@@ -148,11 +149,20 @@ def _shown(outcome: writing.Outcome, code: int = 200) -> Response:
     return answering.answer(showing.shown(outcome.record.document()), code)
 
 
-def _item(outcome: writing.Outcome, kind: kinds.Kind | None) -> Json:
-    error = outcome.error
-    name = error.name if isinstance(error, errors.NotFound | errors.AlreadyExists) else ""
+def _name(document: Any) -> str:
+    """The name that a document gives itself, for messages."""
+    metadata = document.get("metadata") if isinstance(document, dict) else None
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    return name[:80] if isinstance(name, str) else ""
+
+
+def _item(outcome: writing.Outcome, document: Any) -> Json:
+    error = None
+    if outcome.error is not None:
+        kind = kinds.BY_NAME.get(str(document.get("kind"))) if isinstance(document, dict) else None
+        error = answering.status_of(outcome.error, name=_name(document), kind=kind)
     return {
         "result": outcome.verb,
         "object": None if outcome.record is None else showing.shown(outcome.record.document()),
-        "error": None if error is None else answering.status_of(error, name=name, kind=kind),
+        "error": error,
     }
