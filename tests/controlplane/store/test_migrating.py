@@ -1,0 +1,70 @@
+"""The migrations build what the tables say."""
+
+import sys
+from typing import Any
+
+import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from controlplane.store import engines, migrating, tables
+from tests.doubles.databases import opened, sqlite_url
+
+
+def test_the_newest_script_is_the_schema_that_the_code_works_on() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(migrating.SCRIPTS))
+    config.set_main_option("path_separator", "os")
+    assert ScriptDirectory.from_config(config).get_heads() == [migrating.HEAD]
+
+
+def schema(connection: Connection) -> Any:
+    """Everything that a schema is made of, but triggers and the version table."""
+    if connection.dialect.name == "sqlite":
+        rows = connection.execute(text("SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'index')"))
+        return {name: normal(sql) for name, sql in rows if name != migrating.VERSION_TABLE and sql}
+    columns = connection.execute(
+        text(
+            "SELECT table_name, column_name, data_type, is_nullable, column_default, collation_name"
+            " FROM information_schema.columns WHERE table_schema = 'public'"
+        )
+    )
+    indexes = connection.execute(
+        text("SELECT tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'")
+    )
+    found = {tuple(row) for row in columns} | {tuple(row) for row in indexes}
+    return {row for row in found if row[0] != migrating.VERSION_TABLE}
+
+
+def normal(sql: str) -> list[str]:
+    return sorted(line.strip().rstrip(",") for line in sql.splitlines())
+
+
+@pytest.fixture
+def twin_url(request: pytest.FixtureRequest, database_url: str, tmp_path: Any) -> str:
+    if database_url.startswith("sqlite"):
+        (tmp_path / "twin").mkdir()
+        return sqlite_url(tmp_path / "twin")
+    return str(request.getfixturevalue("postgres_server")())
+
+
+async def test_models_and_migrations_are_one_schema(database_url: str, twin_url: str) -> None:
+    async with opened(database_url):
+        pass
+    migrated, made = engines.make(engines.parse(database_url)), engines.make(engines.parse(twin_url))
+    with made.writer.begin() as connection:
+        tables.metadata.create_all(connection)
+    with migrated.reader.begin() as left, made.reader.begin() as right:
+        assert schema(left) == schema(right)
+    migrated.dispose()
+    made.dispose()
+
+
+async def test_an_up_to_date_database_does_not_load_alembic(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with opened(database_url):
+        pass
+    for name in [name for name in sys.modules if name.split(".")[0] == "alembic"]:
+        monkeypatch.setitem(sys.modules, name, None)
+    async with opened(database_url) as store:
+        assert store.revision == 0
