@@ -93,8 +93,8 @@ def _words(argument: str, given: Iterable[str] | str) -> list[str]:
 
 def _check(requirement: AuthRequirement) -> None:
     level = requirement.level
-    if level is AuthLevel.NONE and (requirement.permissions or requirement.roles or requirement.feature_flags):
-        raise ValueError("auth_level NONE lets anybody in: drop permissions, roles and feature_flags, or the level")
+    if level is AuthLevel.NONE and (requirement.permissions or requirement.roles):
+        raise ValueError("auth_level NONE lets anybody in: drop permissions and roles, or the level")
     if level is AuthLevel.PERMISSION and not requirement.permissions:
         raise ValueError("auth_level PERMISSION needs permissions=[...]; for any valid token write BASIC")
     if level is AuthLevel.ROLE and not requirement.roles:

@@ -1,0 +1,93 @@
+"""Which code lies where: from a source path to the digest of its packed files.
+
+The `SourceResolver` of the write path.  A source whose files were not touched is not read again; one that cannot be
+packed has no digest, and `problem` says why.  Called on the control plane's loop; disk is read in threads.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from controlplane import errors
+from controlplane.discovery import packing
+
+logger = structlog.get_logger("controlplane.discovery.sources")
+
+_QUIET_NS: Final = 100_000_000
+"""A file touched less than this before it was read may change again within one tick of the disk's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    fingerprint: packing.Fingerprint
+    digest: str
+    quiet: bool
+    """Whether the files had been left alone for a while when they were read: only then the fingerprint tells all."""
+
+
+class Sources:
+    """The modules path, and the code store below the data folder."""
+
+    def __init__(self, modules_path: Path, data_dir: Path) -> None:
+        self.modules_path = modules_path.absolute()
+        self.code_root = data_dir.absolute() / "code"
+        self._known: dict[str, _Known] = {}
+        self._whole: set[str] = set()
+        self._problems: dict[str, str] = {}
+
+    async def resolve(self, path: str) -> str | None:
+        """The digest of the packed source at ``path`` below the modules path, packed anew if it changed.
+
+        None: nothing is there, or it cannot be packed (then `problem` tells why).
+        """
+        try:
+            digest = await asyncio.to_thread(self._resolve, path)
+        except errors.SourceInvalid as error:
+            self._problems[path] = error.message
+            logger.warning("source refused", path=path, error=error.message)
+            return None
+        self._problems.pop(path, None)
+        return digest
+
+    def problem(self, path: str) -> str | None:
+        """Why the source at ``path`` could not be packed the last time; None: it could, or is not there."""
+        return self._problems.get(path)
+
+    def _resolve(self, path: str) -> str | None:
+        place = packing.locate(self.modules_path, path)
+        if place is None:
+            self._known.pop(path, None)
+            return None
+        try:
+            return self._digest(path, place)
+        except OSError as error:
+            raise errors.SourceInvalid(f"{place}: cannot be read: {error.strerror}; check its permissions") from error
+
+    def _digest(self, path: str, place: Path) -> str:
+        known = self._known.get(path)
+        if known is not None and known.quiet and self._untouched(known, place):
+            return known.digest
+        started = time.time_ns()
+        digest, found = packing.pack(place, self.code_root)
+        if not self._held(digest):
+            digest, found = packing.pack(place, self.code_root)
+        self._known[path] = _Known(found.fingerprint, digest, started - found.newest > _QUIET_NS)
+        if known is None or known.digest != digest:
+            logger.info("source packed", path=path, digest=digest, files=len(found.fingerprint))
+        return digest
+
+    def _untouched(self, known: _Known, place: Path) -> bool:
+        return packing.listing(place).fingerprint == known.fingerprint and self._held(known.digest)
+
+    def _held(self, digest: str) -> bool:
+        """Whether the store holds the code: its bytes are checked once per process, its folder each time."""
+        if digest in self._whole:
+            return (self.code_root / digest.removeprefix("sha256:")).is_dir()
+        if packing.kept(self.code_root, digest):
+            self._whole.add(digest)
+            return True
+        return False

@@ -1,0 +1,85 @@
+"""From a source path to a digest, without reading twice what was not touched."""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from controlplane.discovery import packing
+from controlplane.discovery.sources import Sources
+from schemas import digests
+from tests.doubles import sources
+
+
+@pytest.fixture
+def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sources:
+    (tmp_path / "modules").mkdir()
+    now = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: now() + 10_000_000_000)
+    return Sources(tmp_path / "modules", tmp_path / "data")
+
+
+async def test_what_was_not_touched_is_not_read_again(shelf: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources.write(shelf.modules_path, {"a.py": "A = 1\n"})
+    first = await shelf.resolve("a")
+    assert first is not None
+    packed: list[Path] = []
+    pack = packing.pack
+    monkeypatch.setattr(packing, "pack", lambda place, root: packed.append(place) or pack(place, root))  # type: ignore[func-returns-value]
+    assert await shelf.resolve("a") == first
+    assert not packed
+    sources.write(shelf.modules_path, {"a.py": "A = 2\n"})
+    second = await shelf.resolve("a")
+    assert packed
+    assert second not in (None, first)
+    sources.write(shelf.modules_path, {"a.py": "A = 1\n"})
+    assert await shelf.resolve("a") == first
+
+
+async def test_code_that_went_from_the_store_is_packed_again(shelf: Sources) -> None:
+    sources.write(shelf.modules_path, {"a.py": "A = 1\n"})
+    digest = await shelf.resolve("a")
+    assert digest is not None
+    folder = shelf.code_root / digests.folder_name(digest)
+    folder.rename(folder.with_name("away"))
+    assert await shelf.resolve("a") == digest
+    assert folder.is_dir()
+
+
+async def test_a_torn_folder_of_an_earlier_crash_is_packed_again(shelf: Sources) -> None:
+    sources.write(shelf.modules_path, {"a.py": "A = 1\n"})
+    digest = await shelf.resolve("a")
+    assert digest is not None
+    torn = shelf.code_root / digests.folder_name(digest) / "a.py"
+    torn.chmod(0o644)
+    torn.write_text("")
+    later = Sources(shelf.modules_path, shelf.code_root.parent)
+    assert await later.resolve("a") == digest
+    assert torn.read_text() == "A = 1\n"
+
+
+async def test_nothing_there_has_no_digest_and_no_problem(shelf: Sources) -> None:
+    assert await shelf.resolve("ghost") is None
+    assert shelf.problem("ghost") is None
+
+
+async def test_what_cannot_be_packed_has_no_digest_but_a_reason(shelf: Sources) -> None:
+    sources.write(shelf.modules_path, {"a/__init__.py": ""})
+    (shelf.modules_path / "a" / "link").symlink_to("/etc/passwd")
+    assert await shelf.resolve("a") is None
+    assert "symbolic link" in (shelf.problem("a") or "")
+    (shelf.modules_path / "a" / "link").unlink()
+    assert await shelf.resolve("a") is not None
+    assert shelf.problem("a") is None
+
+
+async def test_a_disk_that_fails_is_a_reason(shelf: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources.write(shelf.modules_path, {"a.py": ""})
+
+    def broken(place: Path) -> packing.Listing:
+        raise PermissionError(13, os.strerror(13))
+
+    monkeypatch.setattr(packing, "listing", broken)
+    assert await shelf.resolve("a") is None
+    assert "Permission denied; check its permissions" in (shelf.problem("a") or "")
