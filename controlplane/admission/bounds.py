@@ -103,9 +103,8 @@ def _odd_characters(pointer: str, value: Any) -> Iterator[Violation]:
         yield from _odd_text(pointer, value)
     elif isinstance(value, dict):
         for key, item in value.items():
-            step = f"{pointer}/{pointers.escape(key)}"
-            yield from _odd_text(pointer, key)
-            yield from _odd_characters(step, item)
+            odd = list(_odd_text(pointer, key))
+            yield from odd or _odd_characters(f"{pointer}/{pointers.escape(key)}", item)
     elif isinstance(value, list):
         for index, item in enumerate(value):
             yield from _odd_characters(f"{pointer}/{index}", item)

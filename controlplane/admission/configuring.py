@@ -4,12 +4,13 @@ Always holds: nothing is fetched (references stay inside the schema), regular ex
 schema that multiplies itself through references is refused before it is used.  Called by `modulerules`.
 """
 
+import itertools
 from collections.abc import Iterator
 from typing import Any, Final, TypeAlias
 
 import jsonschema_rs
 
-from controlplane.admission import pointers, wording
+from controlplane.admission import budgeting, wording
 from schemas.meta import Json
 
 Finding: TypeAlias = tuple[str, list[str | int], str]
@@ -17,15 +18,24 @@ Finding: TypeAlias = tuple[str, list[str | int], str]
 
 MAX_FINDINGS: Final = 50
 """Per document; more say nothing new."""
-MAX_VISITS: Final = 10_000
-"""Schema nodes that one value may be checked against, references followed."""
+MAX_VISITS: Final = 500_000
+"""Rules that may be checked for one configuration (see `budgeting`): some tens of milliseconds."""
+LISTED_VISITS: Final = 20_000
+"""Up to here every misfit is told; beyond, only the first one, because collecting them costs a thousand times more."""
 
 
 def violations(schema: Json, config: Json | None) -> list[Finding]:
     """What is wrong with the schema, or with the configuration under it; ``config`` None: look at the schema only."""
-    broken = list(_references(schema)) or list(_expansion(schema))
+    broken = list(_references(schema))
     if broken:
         return broken
+    try:
+        visits = budgeting.visits(schema, config) if config is not None else 0
+    except budgeting.TooMuch:
+        visits = MAX_VISITS + 1
+    if visits > MAX_VISITS:
+        message = f"multiplies itself through $ref to more than {MAX_VISITS:,} checks of this config; make it simpler."
+        return [("configSchema", [], message)]
     try:
         validator = jsonschema_rs.validator_for(
             schema,
@@ -36,16 +46,23 @@ def violations(schema: Json, config: Json | None) -> list[Finding]:
         return [("configSchema", list(error.instance_path), f"is no valid JSON Schema: {_first_line(error.message)}.")]
     except (ValueError, jsonschema_rs.ReferencingError) as error:
         return [("configSchema", [], f"is no valid JSON Schema: {_first_line(str(error))}.")]
-    return list(_findings(validator, config)) if config is not None else []
+    return list(_findings(validator, config, visits)) if config is not None else []
 
 
-def _findings(validator: Any, config: Json) -> Iterator[Finding]:
+def _findings(validator: Any, config: Json, visits: int) -> Iterator[Finding]:
     if validator.is_valid(config):
         return
-    for count, error in enumerate(validator.iter_errors(config)):
-        if count == MAX_FINDINGS:
-            return
+    errors = validator.iter_errors(config) if visits <= LISTED_VISITS else [_first_error(validator, config)]
+    for error in itertools.islice(errors, MAX_FINDINGS):
         yield "config", list(error.instance_path), f"{_first_line(error.message)}{_hint(error)} (by spec.configSchema)."
+
+
+def _first_error(validator: Any, config: Json) -> Any:
+    try:
+        validator.validate(config)
+    except jsonschema_rs.ValidationError as error:
+        return error
+    raise AssertionError("what is_valid refuses, validate refuses")
 
 
 def _hint(error: Any) -> str:
@@ -77,27 +94,9 @@ def _references(schema: Any) -> Iterator[Finding]:
                     [*path, "$ref"],
                     f"refers to '{target[:80]}', and nothing is fetched; put it below $defs and write '#/$defs/…'.",
                 )
+            if path and isinstance(node.get("$id"), str):
+                message = "gives a part an address of its own; remove it and refer to the part by '#/$defs/…'."
+                yield "configSchema", [*path, "$id"], message
             stack.extend(([*path, key], value) for key, value in node.items())
         elif isinstance(node, list):
             stack.extend(([*path, index], value) for index, value in enumerate(node))
-
-
-def _expansion(schema: Json) -> Iterator[Finding]:
-    """Refuse a schema whose references, written out, are more than `MAX_VISITS` nodes (a loop counts once)."""
-    sizes: dict[str, int] = {}
-
-    def of(node: Any, open_targets: frozenset[str]) -> int:
-        if isinstance(node, list):
-            return sum(of(item, open_targets) for item in node)
-        if not isinstance(node, dict):
-            return 0
-        total = 1 + sum(of(value, open_targets) for value in node.values())
-        target = node.get("$ref")
-        if isinstance(target, str) and target.startswith("#") and target not in open_targets:
-            if target not in sizes:
-                sizes[target] = of(pointers.get(schema, target[1:]), open_targets | {target})
-            total += sizes[target]
-        return total
-
-    if of(schema, frozenset()) > MAX_VISITS:
-        yield "configSchema", [], f"multiplies itself to more than {MAX_VISITS:,} rules through $ref; make it simpler."
