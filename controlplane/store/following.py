@@ -72,7 +72,7 @@ class Feed:
     def push(self, batch: Batch) -> None:
         """Add a commit."""
         self._batches.append(batch)
-        self._waiting += len(batch.changes)
+        self._waiting += max(1, len(batch.changes))
         if self._waiting > CAPACITY:
             self._batches.clear()
             self._waiting = 0
@@ -95,7 +95,7 @@ class Feed:
             self._overflowed = False
             return None
         batch = self._batches.popleft()
-        self._waiting -= len(batch.changes)
+        self._waiting -= max(1, len(batch.changes))
         return batch
 
 

@@ -6,7 +6,7 @@ unit's caller goes on.  Made by `open_store`; ended by ``close``.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
@@ -87,9 +87,13 @@ class Store:
         """Call ``callback`` on the event loop after each commit that took a revision; returns how to stop that."""
         token = object()
         self._listeners[token] = callback
-        return lambda: self._listeners.pop(token, None) and None
 
-    async def follow(self, *, kinds: Collection[str] | None = None, after: int) -> AsyncIterator[list[Change]]:
+        def stop() -> None:
+            self._listeners.pop(token, None)
+
+        return stop
+
+    async def follow(self, *, kinds: Collection[str] | None = None, after: int) -> AsyncGenerator[list[Change], None]:
         """Changes after a revision: the log, then each commit; in order, no gap, no repeat.
 
         errors.Compacted: list anew, and follow from there.  errors.StoreClosed at the end of the store.

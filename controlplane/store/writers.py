@@ -125,15 +125,15 @@ class Writer:
         with self._doors.writer.connect() as connection:
             transaction = self._begin(connection)
             try:
-                foreign, batch, done = self._work(connection, jobs)
+                batches, done = self._work(connection, jobs)
             except Exception as error:
                 transaction.rollback()
                 raise _Undone(error) from error
             transaction.commit()
         self.commits += 1
-        self._known = batch.revision
-        wrote = batch.changes or batch.outbox or batch.desired
-        self._send([entry for entry in (foreign, batch if wrote else None) if entry is not None], done)
+        if batches:
+            self._known = batches[-1].revision
+        self._send(batches, done)
 
     def _begin(self, connection: Connection) -> RootTransaction:
         """Begin to write; once more, if the server has hung up since the last time."""
@@ -144,11 +144,16 @@ class Writer:
                 raise
         return connection.begin()
 
-    def _work(self, connection: Connection, jobs: list[Job]) -> tuple[Batch | None, Batch, list[Done]]:
+    def _work(self, connection: Connection, jobs: list[Job]) -> tuple[list[Batch], list[Done]]:
         ledger = Ledger(connection, self._clock.now())
-        foreign = following.missed(connection, self._known, ledger.first) if ledger.first > self._known else None
+        batches = []
+        if ledger.first > self._known:
+            batches.append(following.missed(connection, self._known, ledger.first))
         done = [self._unit(ledger, job) for job in jobs]
-        return foreign, ledger.finish(), done
+        batch = ledger.finish()
+        if batch.revision > ledger.first:
+            batches.append(batch)
+        return batches, done
 
     def _unit(self, ledger: Ledger, job: Job) -> Done:
         before = ledger.writes

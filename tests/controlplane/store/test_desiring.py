@@ -1,5 +1,7 @@
 """The desired set and its head."""
 
+from functools import partial
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -93,15 +95,12 @@ STEPS = st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["x", "y", No
 async def test_the_head_proves_the_set_after_any_history(
     store: stores.Store, steps: list[tuple[str, str | None]], together: bool
 ) -> None:
-    def step(tx: transactions.Transaction, key: str, payload: str | None) -> None:
-        if payload is None:
-            tx.withdraw(key)
-        else:
-            desire(tx, key, payload)
+    def step(tx: transactions.Transaction, key: str, payload: str | None) -> DesiredRow | None:
+        return tx.withdraw(key) if payload is None else desire(tx, key, payload)
 
     if together:
         await store.write(lambda tx: [step(tx, *one) for one in steps])
     else:
-        for one in steps:
-            await store.write(lambda tx, one=one: step(tx, *one))
+        for key, payload in steps:
+            await store.write(partial(step, key=key, payload=payload))
     await store.read(proven)

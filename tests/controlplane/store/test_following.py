@@ -59,7 +59,7 @@ async def test_only_the_asked_kinds_come(store: stores.Store) -> None:
 async def test_a_slow_follower_goes_back_to_the_log(store: stores.Store, monkeypatch: Any) -> None:
     monkeypatch.setattr(following, "CAPACITY", 5)
     await store.write(put("first"))
-    async with aclosing(store.follow(after=0)) as changes:  # type: ignore[type-var]
+    async with aclosing(store.follow(after=0)) as changes:
         seen = await anext(changes)
         waiting = asyncio.create_task(anext(changes))
         await store.write(put("second"))

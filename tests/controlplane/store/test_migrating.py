@@ -42,17 +42,17 @@ def normal(sql: str) -> list[str]:
 
 
 @pytest.fixture
-def twin_url(request: pytest.FixtureRequest, database_url: str, tmp_path: Any) -> str:
-    if database_url.startswith("sqlite"):
+def twin_url(request: pytest.FixtureRequest, empty_database_url: str, tmp_path: Any) -> str:
+    if empty_database_url.startswith("sqlite"):
         (tmp_path / "twin").mkdir()
         return sqlite_url(tmp_path / "twin")
-    return str(request.getfixturevalue("postgres_server")())
+    return str(request.getfixturevalue("postgres_server").empty())
 
 
-async def test_models_and_migrations_are_one_schema(database_url: str, twin_url: str) -> None:
-    async with opened(database_url):
+async def test_models_and_migrations_are_one_schema(empty_database_url: str, twin_url: str) -> None:
+    async with opened(empty_database_url):
         pass
-    migrated, made = engines.make(engines.parse(database_url)), engines.make(engines.parse(twin_url))
+    migrated, made = engines.make(engines.parse(empty_database_url)), engines.make(engines.parse(twin_url))
     with made.writer.begin() as connection:
         tables.metadata.create_all(connection)
     with migrated.reader.begin() as left, made.reader.begin() as right:

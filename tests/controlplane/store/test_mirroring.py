@@ -1,6 +1,6 @@
 """The mirror tables as people meet them: through plain SQL."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import Connection, Engine, create_engine, text
 
 from controlplane import errors
-from controlplane.store import engines, mirrors, readings, stores
+from controlplane.store import engines, mirrors, readings, stores, transactions
 from controlplane.store.records import Record, RowEdit
 from tests.doubles import records
 
@@ -47,6 +47,10 @@ async def edits(store: stores.Store) -> list[RowEdit]:
 
 async def put(store: stores.Store, record: Record) -> Record:
     return await store.write(lambda tx: tx.put(record))
+
+
+def settled(edit: RowEdit, error: str | None) -> Callable[[transactions.Transaction], None]:
+    return lambda tx: tx.settle_row_edit(edit, error)
 
 
 async def test_our_own_writes_queue_nothing(store: stores.Store, person: Person) -> None:
@@ -104,7 +108,7 @@ async def test_a_refusal_stands_beside_the_row_and_queues_nothing(store: stores.
     person.run(INSERT)
     for _ in range(2):
         (edit,) = await edits(store)
-        await store.write(lambda tx, edit=edit: tx.settle_row_edit(edit, "entryPoint: no such module"))
+        await store.write(settled(edit, "entryPoint: no such module"))
         assert person.rows()[0]["sync_error"] == "entryPoint: no such module"
         assert await store.read(lambda reading: reading.row_error("my-mod")) == "entryPoint: no such module"
         assert await edits(store) == []
@@ -119,7 +123,8 @@ async def test_a_refusal_stands_beside_the_row_and_queues_nothing(store: stores.
 async def test_the_object_takes_over_the_row_that_it_came_from(store: stores.Store, person: Person) -> None:
     person.run(INSERT.replace("my_mod", "my-mod_x"))
     (edit,) = await edits(store)
-    await store.write(lambda tx: [tx.settle_row_edit(edit, "refused"), tx.put(records.module("my-mod-x"))])
+    await store.write(settled(edit, "refused"))
+    await put(store, records.module("my-mod-x"))
     (row,) = person.rows()
     assert (row["id"], row["version"], row["sync_error"], row["synced_revision"]) == ("my-mod_x", "1.0.0", None, 1)
     assert await edits(store) == []

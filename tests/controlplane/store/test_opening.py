@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from controlplane import errors
-from controlplane.store import opening, stores
+from controlplane.store import stores
 from schemas.kits.clocks import SystemClock
 from tests.doubles import records
 from tests.doubles.databases import opened, sqlite_url
@@ -31,17 +31,17 @@ async def test_a_new_store_makes_its_folder_and_a_private_file(tmp_path: Path) -
             assert stat.S_IMODE(file.stat().st_mode) == 0o600, file
 
 
-async def test_a_store_keeps_its_id_and_what_it_holds(database_url: str) -> None:
-    async with opened(database_url) as store:
+async def test_a_store_keeps_its_id_and_what_it_holds(empty_database_url: str) -> None:
+    async with opened(empty_database_url) as store:
         first = store.id
         await store.write(lambda tx: tx.put(records.module()))
-    async with opened(database_url) as again:
+    async with opened(empty_database_url) as again:
         assert (again.id, again.revision) == (first, 1)
         assert await again.read(lambda reading: reading.count("Module")) == 1
 
 
-async def test_two_stores_that_open_at_once_make_one_database(database_url: str) -> None:
-    one, two = await asyncio.gather(*(stores.open_store(database_url, clock=SystemClock()) for _ in range(2)))
+async def test_two_stores_that_open_at_once_make_one_database(empty_database_url: str) -> None:
+    one, two = await asyncio.gather(*(stores.open_store(empty_database_url, clock=SystemClock()) for _ in range(2)))
     assert one.id == two.id
     await one.close()
     await two.close()
@@ -76,7 +76,7 @@ async def test_a_folder_without_rights_says_so(tmp_path: Path) -> None:
 
 
 async def test_a_folder_that_only_reads_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(opening.os, "access", lambda path, mode: False)
+    monkeypatch.setattr("controlplane.store.opening.os.access", lambda path, mode: False)
     await refused(sqlite_url(tmp_path), "SQLite keeps its journal there")
 
 

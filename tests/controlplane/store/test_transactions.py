@@ -1,6 +1,7 @@
 """Objects, revisions, history and events of one transaction."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -162,7 +163,7 @@ async def test_published_events_are_not_pending_any_more(store: stores.Store) ->
     at = records.BORN
     for number in range(3):
         event = events.worker_event(f"e{number}", "w0", "joined", at, {})
-        await store.write(lambda tx, event=event: tx.announce(event))
+        await store.write(partial(transactions.Transaction.announce, event=event))
     revision = store.revision
     pending = await store.read(lambda reading: reading.pending_outbox(2))
     assert [row.event_id for row in pending] == ["e0", "e1"]
@@ -206,7 +207,7 @@ async def test_a_unit_reads_its_own_writes(store: stores.Store) -> None:
 async def test_an_inspection_is_kept_and_replaced(store: stores.Store) -> None:
     assert await store.read(lambda reading: reading.inspection("k")) is None
     for report in ({"ok": False}, {"ok": True}):
-        await store.write(lambda tx, report=report: tx.put_inspection("k", report))
+        await store.write(partial(transactions.Transaction.put_inspection, key="k", report=report))
     assert await store.read(lambda reading: reading.inspection("k")) == {"ok": True}
     assert store.revision == 0
 
@@ -214,7 +215,7 @@ async def test_an_inspection_is_kept_and_replaced(store: stores.Store) -> None:
 async def test_a_lease_takes_no_revision(store: stores.Store) -> None:
     assert await store.read(lambda reading: reading.lease()) is None
     for lease in (Lease("a", 1, 0), Lease("b", 2, 7, released=True)):
-        await store.write(lambda tx, lease=lease: tx.put_lease(lease))
+        await store.write(partial(transactions.Transaction.put_lease, lease=lease))
         assert await store.read(lambda reading: reading.lease()) == lease
     assert await store.read(lambda reading: reading.lease("another")) is None
     assert store.revision == 0

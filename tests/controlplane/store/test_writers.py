@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from controlplane import errors
 from controlplane.store import stores, transactions
 from controlplane.store.records import Batch, Record
 from tests.doubles import records
-from tests.doubles.databases import opened, sqlite_url
+from tests.doubles.databases import Postgres, opened, sqlite_url
 from tests.doubles.polling import until
 
 
@@ -39,8 +40,12 @@ async def held(store: stores.Store) -> tuple[Gate, "asyncio.Task[None]"]:
     return gate, task
 
 
-def put(name: str) -> Any:
-    return lambda tx: tx.put(records.module(name))
+def put(name: str) -> Callable[[transactions.Transaction], Record]:
+    return again(records.module(name))
+
+
+def again(record: Record) -> Callable[[transactions.Transaction], Record]:
+    return lambda tx: tx.put(record)
 
 
 async def test_units_that_wait_share_one_commit(store: stores.Store) -> None:
@@ -114,7 +119,7 @@ async def test_eight_tasks_with_compare_and_swap_lose_no_update(store: stores.St
         while done < 10:
             record = await store.read(lambda reading: reading.get("Module", "analytics-core"))
             try:
-                await store.write(lambda tx, record=record: tx.put(more(record)))
+                await store.write(again(more(record)))
             except errors.Conflict:
                 continue
             done += 1
@@ -148,7 +153,7 @@ async def test_revisions_have_no_gaps_and_are_in_commit_order(store: stores.Stor
     async def work(number: int) -> None:
         record = await store.write(put(f"m-{number}"))
         for _ in range(5):
-            record = await store.write(lambda tx, record=record: tx.put(replace(record, status={"n": record.revision})))
+            record = await store.write(again(replace(record, status={"n": record.revision})))
 
     await asyncio.gather(*(work(number) for number in range(8)))
     logged = [change.revision for change in await store.read(lambda reading: reading.changes(0, limit=1000))]
@@ -231,6 +236,50 @@ async def test_a_database_that_somebody_holds_is_busy_not_broken(tmp_path: Path,
         other.close()
         await store.write(put("a"))
         assert await names_in(store) == ["a"]
+
+
+async def test_a_full_disk_refuses_and_resumes(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr("controlplane.store.engines._PRAGMAS", ("journal_mode=WAL", "max_page_count=80"))
+    async with opened(sqlite_url(tmp_path)) as store:
+
+        async def fill() -> None:
+            for number in range(1000):
+                await store.write(again(records.module(f"m-{number}", description="x" * 5000)))
+
+        with pytest.raises(errors.StoreBusy, match="full"):
+            await fill()
+        names, revision = await names_in(store), store.revision
+        assert len(names) == revision > 1
+        await store.write(lambda tx: tx.ledger.connection.exec_driver_sql("PRAGMA max_page_count=100000") and None)
+        await store.write(put("after"))
+        assert await names_in(store) == ["after", *names]
+        assert store.revision == revision + 1
+
+
+async def test_a_claim_alone_moves_the_revision(store: stores.Store) -> None:
+    record = await store.write(put("a"))
+    await store.write(lambda tx: tx.take_claims(record, "v1", "a", [("GET", "/", "/")]))
+    assert store.revision == await store.read(lambda reading: reading.revision) == 2
+
+
+@pytest.mark.postgres
+async def test_a_server_that_hung_up_is_called_again(postgres_server: Postgres) -> None:
+    async with opened(postgres_server.migrated()) as store:
+        await store.write(put("a"))
+        hang_up = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+        postgres_server.run(hang_up + " AND datname LIKE 'test_%'")
+        await store.write(put("b"))
+        assert await names_in(store) == ["a", "b"]
+
+        def hung_up(tx: transactions.Transaction) -> None:
+            tx.put(records.module("c"))
+            postgres_server.run(hang_up + " AND datname LIKE 'test_%'")
+            tx.count("Module")
+
+        with pytest.raises(errors.StoreBusy, match="lost the database"):
+            await store.write(hung_up)
+        await store.write(put("d"))
+        assert await names_in(store) == ["a", "b", "d"]
 
 
 CRASHER = """
