@@ -206,7 +206,8 @@ class _Life:
     async def _open(self, opened: Callable[[], None]) -> None:
         await self._first_read.wait()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._settled.wait(), STRAGGLER_SECONDS)
+            async with asyncio.timeout(STRAGGLER_SECONDS):
+                await self._settled.wait()
         self._loaded = True
         self._changed()
         opened()

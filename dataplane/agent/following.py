@@ -65,6 +65,7 @@ class Follower:
         self._news = asyncio.Event()
         self._beat: Beat | None = None
         self._created = ""
+        self._sequence = 0
         self._beat_at = 0.0
         self._doubt_since: float | None = None
         self._patience = 3 * beat_seconds
@@ -99,7 +100,7 @@ class Follower:
     async def _follow(self, session: Session) -> None:
         """From a snapshot on, until the session ends or is doubted."""
         self._inbox.clear()
-        self._beat, self._created, self._doubt_since = None, "", None
+        self._beat, self._created, self._doubt_since, self._sequence = None, "", None, 0
         self._beat_at = self._clock.monotonic()
         self._held.begin()
         subscriptions: list[Subscription] = []
@@ -114,12 +115,13 @@ class Follower:
                     return
                 self._news.clear()
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), self._beat_seconds / 8)
+                    async with asyncio.timeout(self._beat_seconds / 8):
+                        await self._news.wait()
         finally:
             if session.alive:
                 for subscription in subscriptions:
                     with contextlib.suppress(Exception):
-                        await subscription.unsubscribe()
+                        await during(session, subscription.unsubscribe(), 1.0)
 
     async def _subscribe(self, session: Session, subscriptions: list[Subscription]) -> None:
         self.snapshots += 1
@@ -148,6 +150,7 @@ class Follower:
             if message.subject == names.SUBJECT_BEAT:
                 self._hear(message.data)
                 continue
+            self._sequence = message.metadata.sequence.stream
             headers = message.headers or {}
             removed = headers.get("KV-Operation") in _REMOVED or "Nats-Marker-Reason" in headers
             self._settle(self._held.read(message.subject.removeprefix(_PREFIX), None if removed else message.data))
@@ -199,5 +202,8 @@ class Follower:
         return f"what is held differs from what the leader says ({self.standing.value})"
 
     def _agrees(self) -> bool:
-        proven = self.standing is Standing.PROVEN
-        return proven and (self._beat is None or self._held.agrees(self._beat))
+        if self.standing is not Standing.PROVEN or self._beat is None:
+            return self.standing is Standing.PROVEN
+        # a sequence that went back is a bucket that was restored or made anew, whatever it holds
+        rewound = 0 < self._beat.sequence < self._sequence
+        return self._held.agrees(self._beat) and not rewound

@@ -56,7 +56,8 @@ class Loader:
             job = _Job(module, loop.create_future(), loop)
             self._jobs.put(job)
             try:
-                return await asyncio.wait_for(job.done, self._deadline)
+                async with asyncio.timeout(self._deadline):
+                    return await job.done
             except TimeoutError:
                 logger.error("module still loading, thread left behind", module=module.name)
                 raise StartFailed(

@@ -50,7 +50,8 @@ class Reporter:
             self._due.clear()
             await self.send()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._due.wait(), self._interval)
+                async with asyncio.timeout(self._interval):
+                    await self._due.wait()
 
     async def send(self, *, deadline: float = _SEND_SECONDS) -> bool:
         """Send the report of this moment; False if it did not get through."""

@@ -142,7 +142,8 @@ class Served:
         self.emptied = asyncio.Event()
         if self.tasks:
             try:
-                await asyncio.wait_for(self.emptied.wait(), grace)
+                async with asyncio.timeout(grace):
+                    await self.emptied.wait()
             except TimeoutError:
                 rest = list(self.tasks)
                 for task in rest:

@@ -39,10 +39,11 @@ class Tasks:
 
     async def stop(self) -> None:
         """Cancel every task and wait until all have ended."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while tasks := {task for task in self._tasks if not task.done()}:
+            for task in tasks:
+                task.cancel()
+            # again after a second: `asyncio.wait_for` of Python 3.11 may swallow a cancellation
+            await asyncio.wait(tasks, timeout=1.0)
 
     def __len__(self) -> int:
         """How many tasks are running."""

@@ -38,6 +38,12 @@ class Leader:
         with contextlib.suppress(NotFoundError):
             await self.js.delete_key_value(names.BUCKET_DESIRED)
 
+    async def forget(self, name: str) -> None:
+        """Lose a module's document without a word to any watcher."""
+        key = names.module_key(name)
+        del self.rows[key]
+        await self.js.purge_stream(f"KV_{names.BUCKET_DESIRED}", subject=f"$KV.{names.BUCKET_DESIRED}.{key}")
+
     async def rebuild(self) -> None:
         """Write everything anew into a new bucket."""
         await self.make_buckets()

@@ -1,0 +1,301 @@
+"""A whole agent against a real NATS server: what it serves, what it reports, and what it survives."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import nats
+import pytest
+
+from dataplane.agent import agents
+from dataplane.gateway import dispatching, hosting, pages
+from schemas import names
+from schemas.reports import WorkerReport, WorkerState
+from tests.doubles import sources
+from tests.doubles.asgi import call
+from tests.doubles.leader import Leader
+from tests.doubles.nats import RunningNats, running_nats
+from tests.doubles.polling import until
+
+ROUTES = [("GET", "/hello")]
+
+
+class Rig:
+    """One agent, its gateway, and the leader's side."""
+
+    def __init__(self, folder: Path, server: RunningNats) -> None:
+        self.folder = folder
+        self.server = server
+        self.code_root = folder / "code"
+        self.host = hosting.Host()
+        self.app = dispatching.Dispatcher(self.host, pages.Pages(self.host, ready=dict, info=dict, version="1"))
+        self.digest = sources.store(self.code_root, {"small.py": sources.SMALL})
+        identity = agents.Identity("w0", "00000000", {"zone": "x"}, "http://127.0.0.1:1", datetime.now(UTC))
+        self.agent = agents.Agent(
+            identity, self.host, nats_url=server.url, code_root=self.code_root, beat_seconds=0.3, report_seconds=0.3
+        )
+        self.leader: Leader
+
+    async def connect(self) -> None:
+        """(Re)connect the leader."""
+        client = await nats.connect(self.server.url, allow_reconnect=False)
+        before = getattr(self, "leader", None)
+        self.leader = Leader(client)
+        if before is not None:
+            self.leader.rows, self.leader.revision = before.rows, before.revision
+
+    async def desire(self, name: str, *, uid: str = "u1", generation: int = 1, **more: object) -> None:
+        """Want the small module under ``name``."""
+        module = sources.desired(self.digest, "small:Small", ROUTES, **{"namespace": name, **more})
+        await self.leader.desire(name, module, uid=uid, generation=generation)
+
+    async def status(self, name: str) -> int:
+        """What the module's route answers."""
+        return (await call(self.app, "GET", f"/api/v1/modules/v1/{name}/hello")).status
+
+    async def serves(self, name: str, status: int = 200) -> None:
+        """Wait until the module's route answers ``status``."""
+
+        async def answers() -> bool:
+            return await self.status(name) == status
+
+        await until(answers, what=f"{name} answers {status}")
+
+    async def report(self) -> WorkerReport:
+        """The latest report."""
+        found = await self.leader.report("w0")
+        assert found is not None
+        return found
+
+    async def reports(self, **expected: object) -> WorkerReport:
+        """Wait for a report with these fields."""
+        last: list[WorkerReport | None] = [None]
+
+        async def same() -> bool:
+            last[0] = await self.leader.report("w0")
+            return last[0] is not None and all(getattr(last[0], key) == value for key, value in expected.items())
+
+        try:
+            await until(same)
+        except AssertionError:
+            raise AssertionError(f"{expected} not in {last[0]}") from None
+        assert last[0] is not None
+        return last[0]
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with running_nats(tmp_path) as server:
+        made = Rig(tmp_path, server)
+        await made.connect()
+        await made.leader.make_buckets()
+        made.agent.start()
+        yield made
+        await made.agent.leave()
+        await made.host.close()
+        with contextlib.suppress(Exception):
+            await made.leader.client.close()
+
+
+@contextlib.asynccontextmanager
+async def beating(rig: Rig, *, created: str = "2030-01-01T00:00:00Z") -> AsyncIterator[None]:
+    """The leader beats meanwhile."""
+    ended = asyncio.Event()
+
+    async def beat() -> None:
+        while not ended.is_set():
+            await rig.leader.beat(created)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), 0.1)
+
+    task = asyncio.create_task(beat())
+    try:
+        yield
+    finally:
+        ended.set()
+        await task
+
+
+async def test_an_agent_is_never_loaded_until_a_set_is_proven_and_then_empty(rig: Rig) -> None:
+    report = await rig.reports(state=WorkerState.NEVER_LOADED)
+    assert not report.synced
+    assert not rig.agent.facts.readiness()["ready"]
+    await rig.leader.prove()
+    await rig.agent.ready()
+    await rig.reports(state=WorkerState.EMPTY, synced=True)
+    assert rig.agent.facts.readiness()["ready"]
+
+
+async def test_modules_come_change_and_go_and_every_report_says_how_far(rig: Rig) -> None:
+    await rig.desire("a")
+    await rig.serves("a")
+    report = await rig.reports(applied_revision=1, pending=[], rejected=[], modules=1)
+    assert (report.state, report.store, report.boot) == (WorkerState.SYNCED, "store-1", "00000000")
+    assert report.set_hash == rig.leader.head().hash
+    assert report.memory_bytes > 1_000_000
+    before = rig.host.snapshot.modules["a"].instance
+    await rig.desire("a", generation=2, config={"say": "more"})
+    await rig.reports(applied_revision=2, pending=[])
+    assert rig.host.snapshot.modules["a"].instance is not before
+    await rig.leader.desire("a", None)
+    await rig.serves("a", 404)
+    await rig.reports(applied_revision=3, pending=[], modules=0)
+
+
+async def test_a_name_deleted_and_created_again_is_another_module(rig: Rig) -> None:
+    await rig.desire("a", generation=5)
+    await rig.serves("a")
+    await rig.leader.desire("a", None)
+    await rig.desire("a", uid="u2", generation=1)
+    await until(lambda: "a" in rig.host.snapshot.modules and rig.host.snapshot.modules["a"].uid == "u2")
+    await rig.reports(applied_revision=3, pending=[], modules=1)
+    assert rig.host.snapshot.modules["a"].generation == 1
+
+
+async def test_a_module_that_cannot_be_loaded_is_rejected_with_its_place(rig: Rig) -> None:
+    digest = sources.store(rig.code_root, {"bad.py": "import numpy_that_is_not_there\n"})
+    module = sources.desired(digest, "bad:Bad", ROUTES)
+    await rig.leader.desire("bad", module)
+    await rig.desire("a")
+    await rig.serves("a")
+    report = await rig.reports(applied_revision=2, pending=[], state=WorkerState.DEGRADED)
+    (rejected,) = report.rejected
+    assert (rejected.module, rejected.reason, rejected.serving_since) == ("bad", "ImportFailed", None)
+    assert "bad.py:1" in rejected.message
+    assert await rig.status("bad") == 503
+
+
+async def test_code_that_is_not_here_yet_is_pending_and_tried_again(rig: Rig) -> None:
+    module = sources.desired("sha256:" + "0" * 64, "small:Small", ROUTES)
+    await rig.leader.desire("small", module)
+    report = await rig.reports(applied_revision=1, state=WorkerState.DEGRADED)
+    assert report.pending[0].reason == "CodeMissing"
+    assert report.pending[0].next_retry is not None
+    sources.write(rig.code_root / ("0" * 64), {"small.py": sources.SMALL})
+    await rig.serves("small")
+    await rig.reports(pending=[], state=WorkerState.SYNCED)
+
+
+async def test_a_document_that_was_altered_is_reported_and_the_last_good_serves(rig: Rig) -> None:
+    await rig.desire("a")
+    await rig.serves("a")
+    row = rig.leader.document("a", "u1", 2, sources.desired(rig.digest, "small:Small", ROUTES, namespace="a"))
+    altered = row.model_copy(update={"payload": row.payload.replace("small", "large")})
+    await rig.leader.put(names.module_key("a"), altered.model_dump_json(by_alias=True).encode())
+    await rig.leader.prove()
+    report = await rig.reports(applied_revision=2)
+    assert [each.reason for each in report.rejected] == ["DigestMismatch"]
+    assert await rig.status("a") == 200
+
+
+async def test_placement_is_honoured(rig: Rig) -> None:
+    await rig.desire("near", worker_selector={"zone": "x"})
+    await rig.desire("far", worker_selector={"zone": "y"})
+    await rig.serves("near")
+    await rig.reports(applied_revision=2, modules=1)
+    assert await rig.status("far") == 404
+
+
+async def test_a_wiped_bucket_takes_no_route_and_a_rebuilt_one_is_followed(rig: Rig) -> None:
+    await rig.desire("a")
+    await rig.serves("a")
+    async with beating(rig):
+        await rig.leader.wipe()
+        await rig.reports(sequence=(await rig.report()).sequence + 3)
+        assert await rig.status("a") == 200
+    async with beating(rig, created="2031-01-01T00:00:00Z"):
+        await rig.leader.rebuild()
+        await rig.desire("b")
+        await rig.serves("b")
+        await rig.reports(state=WorkerState.SYNCED, applied_revision=2)
+    assert await rig.status("a") == 200
+
+
+async def test_a_deletion_that_was_missed_is_noticed_by_the_beat(rig: Rig) -> None:
+    """The watch lost a message without a word: the beat's hash gives it away, and a verified snapshot decides."""
+    await rig.desire("a")
+    await rig.desire("b")
+    await rig.serves("b")
+    await rig.leader.forget("b")
+    rig.leader.revision += 1
+    assert await rig.status("b") == 200
+    async with beating(rig):
+        await rig.leader.prove()
+        await rig.serves("b", 404)
+        await rig.reports(state=WorkerState.SYNCED, modules=1)
+
+
+async def test_an_older_bucket_and_another_stores_bucket_are_not_followed(rig: Rig) -> None:
+    await rig.desire("a")
+    await rig.desire("b")
+    await rig.serves("b")
+    await rig.reports(applied_revision=2)
+    older = rig.leader
+    async with beating(rig):
+        await older.forget("b")
+        older.revision = 1
+        await older.prove()
+        await rig.reports(state=WorkerState.OUT_OF_SYNC)
+    assert [await rig.status(name) for name in "ab"] == [200, 200]
+    older.store, older.revision, older.epoch = "store-2", 9, 9
+    async with beating(rig):
+        await older.prove()
+        report = await rig.reports(state=WorkerState.OUT_OF_SYNC)
+    assert report.store == "store-1"
+    assert [await rig.status(name) for name in "ab"] == [200, 200]
+    older.store = "store-1"
+    async with beating(rig):
+        await older.prove()
+        await rig.reports(state=WorkerState.SYNCED, applied_epoch=9)
+        await rig.serves("b", 404)
+
+
+@pytest.mark.parametrize("how", ["restart", "freeze"])
+async def test_nats_away_takes_no_route_and_what_changed_meanwhile_arrives(rig: Rig, how: str) -> None:
+    await rig.desire("a")
+    await rig.serves("a")
+    if how == "restart":
+        await rig.leader.client.close()
+        await rig.server.kill()
+        assert await rig.status("a") == 200
+        await rig.server.start()
+        await rig.connect()
+        await rig.leader.make_buckets()
+    else:
+        rig.server.stop()
+        await until(lambda: not rig.agent.facts.connected or rig.agent.facts.beat_age is None)
+        assert await rig.status("a") == 200
+        rig.server.cont()
+        await rig.leader.client.close()
+        await rig.connect()
+    await rig.desire("b")
+    await rig.serves("b")
+    await rig.reports(applied_revision=2, state=WorkerState.SYNCED)
+
+
+async def test_a_leader_that_falls_silent_changes_nothing(rig: Rig) -> None:
+    await rig.desire("a")
+    await rig.serves("a")
+    async with beating(rig):
+        await rig.reports(state=WorkerState.SYNCED)
+    await until(lambda: (rig.agent.facts.beat_age or 0.0) == 0.0, timeout=15)  # connection dropped, read anew
+    await rig.reports(state=WorkerState.SYNCED)
+    assert await rig.status("a") == 200
+
+
+async def test_a_bucket_that_comes_late_is_waited_for(tmp_path: Path) -> None:
+    async with running_nats(tmp_path) as server:
+        rig = Rig(tmp_path, server)
+        rig.agent.start()
+        await rig.connect()
+        await until(lambda: rig.agent.facts.connected or rig.agent.facts.report is not None)
+        await rig.leader.make_buckets()
+        await rig.desire("a")
+        await rig.agent.ready()
+        await rig.serves("a")
+        await rig.agent.leave()
+        assert (await rig.report()).leaving
+        await rig.host.close()
+        await rig.leader.client.close()

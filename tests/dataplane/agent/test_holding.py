@@ -1,0 +1,201 @@
+"""What is believed: forward only, key by key, and nothing goes because it is absent."""
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dataplane.agent.holding import Held, Standing
+from schemas import documents, names
+from schemas.documents import DesiredDocument, Head
+from schemas.module import DesiredModule
+
+MODULE = DesiredModule(entry_point="a:A", digest="sha256:" + "0" * 64, source_path="a", namespace="a")
+
+
+def document(name: str, revision: int, *, epoch: int = 1, uid: str = "u", deleted: bool = False, **more: Any) -> bytes:
+    payload = (
+        "" if deleted else documents.canonical_json(MODULE.model_copy(update={"version": f"{revision}.0.0"}).wire())
+    )
+    row = {
+        "kind": "Module", "name": name, "uid": uid, "generation": 1, "epoch": epoch, "revision": revision,
+        "digest": documents.payload_digest(payload), "payload": payload, "deleted": deleted, **more,
+    }  # fmt: skip
+    return DesiredDocument.model_validate(row).model_dump_json(by_alias=True).encode()
+
+
+def head(entries: dict[str, bytes], revision: int, *, epoch: int = 1, store: str = "s") -> bytes:
+    rows = {key: DesiredDocument.model_validate_json(data) for key, data in entries.items()}
+    live = [(key, row.revision, row.digest) for key, row in rows.items() if not row.deleted]
+    proof = Head(store=store, epoch=epoch, revision=revision, count=len(live), hash=documents.set_hash(live))
+    return proof.model_dump_json(by_alias=True).encode()
+
+
+def snapshot(held: Held, entries: dict[str, bytes], proof: bytes | None) -> Standing:
+    held.begin()
+    for key, data in entries.items():
+        held.read(key, data)
+    if proof is not None:
+        held.read(names.KEY_HEAD, proof)
+    return held.finish()
+
+
+def key(name: str) -> str:
+    return names.module_key(name)
+
+
+@pytest.fixture
+def held() -> Held:
+    """Modules a and b, proven at revision 2."""
+    made = Held()
+    entries = {key("a"): document("a", 1), key("b"): document("b", 2)}
+    assert snapshot(made, entries, head(entries, 2)) is Standing.PROVEN
+    assert set(made.take_changes()) == {"a", "b"}
+    return made
+
+
+def test_a_proven_snapshot_is_held(held: Held) -> None:
+    assert set(held.wanted) == {"a", "b"}
+    assert (held.store, held.applied, held.observed) == ("s", (1, 2), (1, 2))
+    assert held.take_changes() == {}
+
+
+def test_an_empty_bucket_without_head_takes_nothing_away(held: Held) -> None:
+    assert snapshot(held, {}, None) is Standing.UNPROVEN
+    assert set(held.wanted) == {"a", "b"}
+
+
+def test_a_half_snapshot_takes_nothing_away(held: Held) -> None:
+    entries = {key("a"): document("a", 1), key("b"): document("b", 2)}
+    assert snapshot(held, {key("a"): entries[key("a")]}, head(entries, 2)) is Standing.UNPROVEN
+    assert set(held.wanted) == {"a", "b"}
+
+
+def test_a_verified_snapshot_takes_away_what_it_lacks(held: Held) -> None:
+    entries = {key("a"): document("a", 1), key("b"): document("b", 3, deleted=True)}
+    assert snapshot(held, {key("a"): entries[key("a")]}, head(entries, 3)) is Standing.PROVEN
+    assert held.take_changes() == {"b": None}
+
+
+def test_a_tombstone_takes_away_at_once(held: Held) -> None:
+    held.read(key("b"), document("b", 3, deleted=True))
+    assert held.take_changes() == {"b": None}
+
+
+def test_a_removed_entry_proves_nothing(held: Held) -> None:
+    assert held.read(key("b"), None) is Standing.UNPROVEN
+    assert set(held.wanted) == {"a", "b"}
+
+
+def test_a_document_newer_than_the_head_is_applied_and_proven_by_the_next_head(held: Held) -> None:
+    newer = document("b", 3)
+    assert held.read(key("b"), newer) is Standing.OLDER
+    assert held.wanted["b"].order == (1, 3)
+    assert held.applied == (1, 2)
+    entries = {key("a"): document("a", 1), key("b"): newer}
+    assert held.read(names.KEY_HEAD, head(entries, 3)) is Standing.PROVEN
+    assert held.applied == (1, 3)
+
+
+def test_an_older_document_is_ignored(held: Held) -> None:
+    held.read(key("b"), document("b", 1, uid="older"))
+    assert held.wanted["b"].uid == "u"
+
+
+def test_order_is_epoch_before_revision_and_never_generation(held: Held) -> None:
+    held.read(key("b"), document("b", 1, epoch=2, uid="new"))
+    assert held.wanted["b"].uid == "new"
+
+
+def test_a_bucket_rolled_back_keeps_what_is_held(held: Held) -> None:
+    entries = {key("a"): document("a", 1)}
+    assert snapshot(held, entries, head(entries, 1)) is Standing.OLDER
+    assert set(held.wanted) == {"a", "b"}
+    assert held.applied == (1, 2)
+    again = {key("a"): document("a", 1, epoch=2)}
+    assert snapshot(held, again, head(again, 1, epoch=2)) is Standing.PROVEN
+    assert set(held.wanted) == {"a"}
+
+
+def test_another_stores_bucket_is_not_believed(held: Held) -> None:
+    entries = {key("a"): document("a", 9, epoch=9, uid="foreign")}
+    assert snapshot(held, entries, head(entries, 9, epoch=9, store="other")) is Standing.FOREIGN
+    assert held.read(key("c"), document("c", 10, epoch=9)) is Standing.FOREIGN
+    assert held.wanted["a"].uid == "u"
+    assert set(held.wanted) == {"a", "b"}
+    assert held.observed == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"not json", "DocumentUnreadable"),
+        (b'{"kind": "Module"}', "DocumentUnreadable"),
+        (document("b", 3, digest="sha256:" + "f" * 64), "DigestMismatch"),
+        (document("b", 3, schema_=2), "UnknownSchema"),
+        (document("other", 3), "KeyMismatch"),
+    ],
+)
+def test_a_document_that_cannot_be_believed_is_reported_and_the_last_good_stays(
+    held: Held, data: bytes, reason: str
+) -> None:
+    held.read(key("b"), data)
+    assert [each.reason for each in held.refused] == [reason]
+    assert held.wanted["b"].order == (1, 2)
+    held.read(key("b"), document("b", 4))
+    assert held.refused == []
+    assert held.wanted["b"].order == (1, 4)
+
+
+def test_a_payload_that_is_no_module_is_refused(held: Held) -> None:
+    payload = '{"nothing":1}'
+    held.read(key("b"), document("b", 3, payload=payload, digest=documents.payload_digest(payload)))
+    assert [each.reason for each in held.refused] == ["PayloadUnreadable"]
+
+
+def test_a_head_that_cannot_be_read_changes_nothing(held: Held) -> None:
+    assert held.read(names.KEY_HEAD, b"nonsense") is Standing.PROVEN
+    assert held.read(names.KEY_HEAD, b'{"schema":2,"store":"s","epoch":1,"revision":9,"count":0,"hash":""}') is (
+        Standing.PROVEN
+    )
+
+
+def test_other_kinds_are_held_and_counted_but_are_no_modules(held: Held) -> None:
+    entries = {
+        key("a"): document("a", 1), key("b"): document("b", 2), "flag.f": document("f", 3, kind="FeatureFlag"),
+    }  # fmt: skip
+    assert snapshot(held, entries, head(entries, 3)) is Standing.PROVEN
+    assert set(held.wanted) == {"a", "b"}
+
+
+def test_an_empty_proven_set_is_empty() -> None:
+    held = Held()
+    assert snapshot(held, {}, head({}, 0)) is Standing.PROVEN
+    assert held.empty
+
+
+@given(st.randoms(use_true_random=False), st.integers(1, 30))
+def test_any_delivery_order_with_repeats_ends_in_the_same_world(source: random.Random, steps: int) -> None:
+    rows: dict[str, bytes] = {}
+    sent: list[tuple[str, bytes]] = []
+    for revision in range(1, steps + 1):
+        name = source.choice("abcd")
+        rows[key(name)] = document(name, revision, uid=f"u{revision}", deleted=source.random() < 0.3)
+        sent.append((key(name), rows[key(name)]))
+    source.shuffle(sent)
+    held = Held()
+    held.begin()
+    held.finish()
+    for name, data in [*sent, *source.choices(sent, k=steps)]:
+        held.read(name, data)
+    for name, data in rows.items():
+        held.read(name, data)
+    assert held.read(names.KEY_HEAD, head(rows, steps)) is Standing.PROVEN
+    expected = {
+        row.name: row.uid
+        for row in (DesiredDocument.model_validate_json(data) for data in rows.values())
+        if not row.deleted
+    }
+    assert {name: wanted.uid for name, wanted in held.wanted.items()} == expected
