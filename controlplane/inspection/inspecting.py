@@ -26,6 +26,7 @@ from schemas.inspections import InspectionOutcome, InspectionReport, InspectionR
 logger = structlog.get_logger("controlplane.inspection.inspecting")
 
 _START_SECONDS: Final = 30.0
+_END_SECONDS: Final = 2.0
 _LINE_MAX: Final = 8 << 20
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _KEPT_ENVIRONMENT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
@@ -67,6 +68,7 @@ class _Inspector:
             async with asyncio.timeout(patience):
                 report = await answer
         except (ConnectionError, TimeoutError) as error:
+            _kill(self._process)
             await self.close()
             raise _DiedError from error
         finally:
@@ -74,12 +76,15 @@ class _Inspector:
         return report.model_copy(update={"id": request.id})
 
     async def close(self) -> None:
-        """End the process and everything it started."""
+        """End the process and everything it started: its input ends, and it ends its children and itself."""
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_END_SECONDS):
+                await self._process.wait()
         _kill(self._process)
         await self._process.wait()
         await asyncio.gather(self._reader, return_exceptions=True)
-        if self._process.stdin is not None:
-            self._process.stdin.close()
 
     async def _read(self) -> None:
         assert self._process.stdout is not None

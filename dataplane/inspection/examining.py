@@ -4,6 +4,8 @@ Runs in a throw-away child (`dataplane.inspection.children`); whatever the code 
 """
 
 import inspect
+import operator
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -45,6 +47,8 @@ def examine(request: InspectionRequest) -> InspectionReport:
         return InspectionReport(
             id=request.id, outcome=InspectionOutcome.FAILED, reason=failure.reason, message=failure.message
         )
+    finally:
+        library.release(code)
 
 
 def code_of(request: InspectionRequest) -> Code:
@@ -54,7 +58,7 @@ def code_of(request: InspectionRequest) -> Code:
 
 
 def find(code: Code) -> list[type[BaseModuleRouter]]:
-    """Every concrete ``BaseModuleRouter`` subclass that ``code`` defines, by module and line."""
+    """Every concrete ``BaseModuleRouter`` subclass that ``code`` defines under a name of its own, in name order."""
     if not code.exists():
         raise LoadFailed("SourceMissing", f"there is neither {code.top}/ nor {code.top}.py in {code.folder}")
     with assembling.author("ImportFailed", code):
@@ -84,12 +88,12 @@ def _subclasses(kind: type[Any]) -> Iterator[type[Any]]:
 
 def _offered(kind: type[Any], code: Code) -> bool:
     inside = kind.__module__ == code.mangled or kind.__module__.startswith(f"{code.mangled}.")
-    return (
-        inside
-        and not inspect.isabstract(kind)
-        and not kind.__name__.startswith("_")
-        and "<locals>" not in kind.__qualname__
-    )
+    if not inside or inspect.isabstract(kind) or kind.__name__.startswith("_"):
+        return False
+    try:
+        return operator.attrgetter(kind.__qualname__)(sys.modules.get(kind.__module__)) is kind
+    except AttributeError:
+        return False
 
 
 def _candidate(kind: type[BaseModuleRouter], code: Code) -> CandidateReport:
