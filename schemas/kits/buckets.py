@@ -72,6 +72,8 @@ class BucketInfo:
     sequence: int
     """The stream's last sequence."""
     messages: int
+    size: int
+    """Bytes that its messages take."""
     config: Mapping[str, Any]
 
 
@@ -136,7 +138,7 @@ async def stream_info(session: Session, stream: str, *, deadline: float = CALL_S
         except NotFoundError:
             return None
     state = answer["state"]
-    return BucketInfo(answer["created"], state["last_seq"], state["messages"], answer["config"])
+    return BucketInfo(answer["created"], state["last_seq"], state["messages"], state["bytes"], answer["config"])
 
 
 async def read(session: Session, bucket: str) -> dict[str, Entry]:

@@ -1,0 +1,54 @@
+"""The leader's messaging as one thing: relay, projection, beat and receiver, started and stopped together.
+
+Always: each of the four goes on by itself through every failure of NATS or of another; only a cancellation ends them.
+Called by `controlplane.app` when leadership is gained; see each part for where it goes.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from controlplane.messaging import beating, outbox, projecting, receiving
+from controlplane.store.stores import Store
+from schemas.kits.clocks import Clock
+from schemas.kits.natslink import NatsLink
+from schemas.kits.tasks import Tasks
+
+
+class FleetSink(receiving.Listener, Protocol):
+    """What the reconciler's memory of workers wants to be told."""
+
+    def beat_returned(self) -> None:
+        """Our own beat came back: the report channel is proven alive."""
+        ...
+
+
+class Messaging:
+    """Everything that the leader says on NATS and hears from it."""
+
+    def __init__(self, store: Store, link: NatsLink, clock: Clock, epoch: Callable[[], int], sink: FleetSink) -> None:
+        self._clock = clock
+        self._sink = sink
+        self.relay = outbox.Relay(store, link, clock, epoch)
+        self.projection = projecting.Projection(store, link, clock, epoch)
+        self.receiver = receiving.Receiver(store, link, clock, epoch, sink, self.projection.seen)
+        self.beating = beating.Beating(link, clock, self.projection, self._beat_returned)
+
+    async def run(self) -> None:
+        """Run all parts until cancelled."""
+        tasks = Tasks(self._clock)
+        for body, name in (
+            (self.projection.run, "desired projection"),
+            (self.relay.run, "event relay"),
+            (self.receiver.run, "worker receiver"),
+            (self.beating.run, "beat"),
+        ):
+            tasks.supervise(body, name)
+        try:
+            await asyncio.get_running_loop().create_future()
+        finally:
+            await tasks.stop()
+
+    def _beat_returned(self) -> None:
+        self._sink.beat_returned()
+        self.receiver.beat_returned()

@@ -1,0 +1,84 @@
+"""The stream and the buckets on NATS: how each is set up, and that it is there.
+
+Only the leader creates them; workers bind.  Creating is asked for again and again: the server answers with what
+stands when nothing differs, so a server that is merely slow or electing is never mistaken for an empty one.
+Called by the relay, the projection and the receiver at the start of each session.
+"""
+
+from typing import Final
+
+import structlog
+from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
+from nats.js.errors import BadRequestError
+
+from schemas import names
+from schemas.kits import buckets
+from schemas.kits.natslink import CALL_SECONDS, Session, during
+
+logger = structlog.get_logger("controlplane.messaging.streams")
+
+EVENT_SECONDS: Final = 7 * 24 * 3600
+"""How long events are kept, on NATS as in the outbox."""
+EVENT_BYTES: Final = 256 * 1024 * 1024
+"""The events stream refuses new events beyond this; they wait in the outbox."""
+REPEAT_SECONDS: Final = 3600
+"""For how long the server itself drops a repeated event id."""
+MARKER_SECONDS: Final = 60
+"""How long the sign of an expired worker report is kept."""
+
+_NAME_IN_USE: Final = 10058
+
+EVENTS: Final = StreamConfig(
+    name=names.STREAM_EVENTS,
+    description="Lifecycle events of modplane (CloudEvents 1.0)",
+    subjects=[f"{names.SUBJECT_EVENTS}.>"],
+    retention=RetentionPolicy.LIMITS,
+    discard=DiscardPolicy.NEW,
+    storage=StorageType.FILE,
+    max_age=EVENT_SECONDS,
+    max_bytes=EVENT_BYTES,
+    duplicate_window=REPEAT_SECONDS,
+    allow_direct=True,
+)
+
+
+def _bucket(name: str, description: str, storage: StorageType, marker_seconds: int | None) -> StreamConfig:
+    """A bucket of one value a key, as any client of NATS knows it (ADR-8)."""
+    return StreamConfig(
+        name=buckets.stream_of(name),
+        description=description,
+        subjects=[buckets.subject_of(name, ">")],
+        retention=RetentionPolicy.LIMITS,
+        discard=DiscardPolicy.NEW,
+        storage=storage,
+        max_msgs_per_subject=1,
+        allow_rollup_hdrs=True,
+        allow_direct=True,
+        allow_msg_ttl=True,
+        deny_delete=True,
+        duplicate_window=120,
+        subject_delete_marker_ttl=marker_seconds,
+    )
+
+
+DESIRED: Final = _bucket(names.BUCKET_DESIRED, "What workers are to serve", StorageType.FILE, None)
+WORKERS: Final = _bucket(names.BUCKET_WORKERS, "What workers say of themselves", StorageType.MEMORY, MARKER_SECONDS)
+
+
+async def ensure(session: Session, config: StreamConfig) -> buckets.BucketInfo:
+    """Make a stream as ``config`` says, or bring the one that stands to it; what the server says of it.
+
+    Errors are those of the client and of `schemas.kits.natslink`.
+    """
+    assert config.name is not None
+    try:
+        await during(session, session.js.add_stream(config), CALL_SECONDS)
+    except BadRequestError as error:
+        if error.err_code != _NAME_IN_USE:
+            raise
+        logger.warning("stream differs, setting it right", stream=config.name)
+        await during(session, session.js.update_stream(config), CALL_SECONDS)
+    found = await buckets.stream_info(session, config.name)
+    if found is None:
+        raise buckets.GapError(f"{config.name} was removed while it was set up")
+    return found
