@@ -7,6 +7,8 @@ keeps from writing.  Used by `controlplane.store.opening`, `writers` and `stores
 `controlplane.errors.StoreError` by way of `translated`.
 """
 
+import sqlite3
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +26,8 @@ READERS: Final = 4
 
 BUSY_SECONDS: Final = 5
 """How long a write waits for another process that holds the SQLite file."""
+
+_PAUSE: Final = 0.02
 
 _LOCK: Final = 0x6D6F64706C616E65
 """The advisory lock that every write transaction on PostgreSQL takes: ``modplane`` in ASCII."""
@@ -119,12 +123,26 @@ def _prepare(engine: Engine, pragmas: tuple[str, ...], begin: str) -> None:
     def connected(dbapi: Any, _: Any) -> None:
         cursor = dbapi.cursor()
         for pragma in pragmas:
-            cursor.execute(f"PRAGMA {pragma}")
+            _set(cursor, pragma)
         cursor.close()
 
     @event.listens_for(engine, "begin")
     def began(connection: Connection) -> None:
         connection.exec_driver_sql(begin)
+
+
+def _set(cursor: sqlite3.Cursor, pragma: str) -> None:
+    """Set a pragma; the switch to WAL does not wait for another process by itself, so we do."""
+    deadline = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute(f"PRAGMA {pragma}")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > deadline:
+                raise
+            time.sleep(_PAUSE)
+        else:
+            return
 
 
 def _postgres(url: URL) -> Engines:

@@ -41,7 +41,7 @@ def open_database(url: str, data_dir: Path | None = None) -> Opened:
     doors = engines.make(parsed)
     try:
         if sqlite:
-            _check_whole(doors.writer, place)
+            _check_whole(doors.reader, place)
         with doors.writer.begin() as connection:
             _check_ours(connection, place)
             migrating.upgrade(connection, place)
