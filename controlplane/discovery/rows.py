@@ -118,6 +118,18 @@ class RowEdits:
                 self._wake(names.object_name(edit.row_id))
 
     async def _taken(self, edits: Sequence[RowEdit]) -> list[_Verdict]:
+        try:
+            return await self._attempted(edits)
+        except errors.ModplaneError:
+            raise
+        except Exception as error:
+            if len(edits) > 1:
+                return [verdict for edit in edits for verdict in await self._taken([edit])]
+            logger.exception("row edit failed", table=edits[0].table, row=edits[0].row_id)
+            message = f"this edit could not be taken ({type(error).__name__}: {error}); write the row in another way"
+            return [_Verdict(edits[0], message)]
+
+    async def _attempted(self, edits: Sequence[RowEdit]) -> list[_Verdict]:
         if not edits:
             return []
         if edits[0].operation == "INSERT":
@@ -125,6 +137,8 @@ class RowEdits:
         (edit,) = edits
         try:
             await (self._updated(edit) if edit.operation == "UPDATE" else self._deleted(edit.table, edit.row_id))
+        except errors.StoreError:
+            raise
         except errors.ModplaneError as error:
             return [_refused(edit, error)]
         return [_Verdict(edit)]

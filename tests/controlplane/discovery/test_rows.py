@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from controlplane.discovery import rows
 from controlplane.store.records import Lease, RowEdit
 from schemas import names
 from schemas.kits.clocks import SystemClock
+from schemas.meta import Json
 from tests.controlplane.discovery.conftest import World
 from tests.doubles import sources
 from tests.doubles.polling import until
@@ -224,6 +226,39 @@ async def test_a_leader_of_the_past_settles_nothing(world: World) -> None:
     with pytest.raises(errors.Fenced):
         await past.sweep()
     assert await world.rows.sweep() == 1
+
+
+async def test_a_fault_of_ours_fails_that_edit_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply = world.writer.apply
+
+    async def faulty(documents: list[Json], **more: Any) -> Any:
+        if any(document["metadata"]["name"] == "small" for document in documents):
+            raise RuntimeError("a bug")
+        return await apply(documents, **more)
+
+    monkeypatch.setattr(world.writer, "apply", faulty)
+    sql(world, INSERT)
+    sql(world, INSERT.replace("small", "other"))
+    assert await world.rows.sweep() == 2
+    assert not await world.absent("other")
+    ((told,),) = sql(world, "SELECT sync_error FROM analytics_modules WHERE id = 'small'")
+    assert "RuntimeError: a bug" in str(told)
+
+
+async def test_a_store_in_trouble_is_nobodys_nonsense(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    sql(world, INSERT)
+    await world.rows.sweep()
+    sql(world, "DELETE FROM analytics_modules")
+
+    async def busy(*_: Any, **__: Any) -> Any:
+        raise errors.StoreBusy("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(world.writer, "delete", busy)
+        with pytest.raises(errors.StoreBusy):
+            await world.rows.sweep()
+    assert await world.rows.sweep() == 1
+    assert (await world.module("small")).deleting
 
 
 def test_groups_keep_the_order_of_each_row() -> None:
