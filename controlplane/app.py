@@ -1,0 +1,253 @@
+"""Wiring: the only file that knows every room; starts them in order and stops them in the opposite one.
+
+Start: store → inspection → API (answers, degraded, from here on) → NATS link → leadership → engines.
+Stop: API → engines → NATS link → inspection → lease, last but the store.  Only a leader's engines run.
+Called by `controlplane.__main__`.
+"""
+
+import asyncio
+import contextlib
+import errno
+import importlib.metadata
+import json
+import os
+import secrets
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+
+import structlog
+import uvicorn
+import uvloop
+
+from controlplane import errors, settings
+from controlplane.api import apps
+from controlplane.discovery import discovering, rows
+from controlplane.inspection import inspecting
+from controlplane.messaging import messengers
+from controlplane.reconcile import fleet, leadership, locks, looping
+from controlplane.store import keeping, stores
+from controlplane.telemetry import logs
+from schemas.kits import endings
+from schemas.kits.clocks import SystemClock
+from schemas.kits.natslink import NatsLink
+from schemas.kits.tasks import Tasks
+from schemas.meta import Json, now_text
+
+logger = structlog.get_logger("controlplane.app")
+
+VERSION = importlib.metadata.version("modplane")
+_GRACE_SECONDS = 5
+"""How long requests may still run after the API was told to stop."""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve until told to end; returns the exit code (1: could not start, the message says why and what to do)."""
+    chosen = settings.load(arguments)
+    logs.configure(chosen.log_level.value, "json" if chosen.log_format.value == "json" else "console")
+    try:
+        door = _open_door(chosen)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(_serve(chosen, door))
+    except errors.ModplaneError as error:
+        sys.stderr.write(f"modplane controlplane: {error.message}\n")
+        return 1
+
+
+async def _serve(chosen: settings.Settings, door: socket.socket) -> int:
+    clock = SystemClock()
+    store = await stores.open_store(chosen.database, clock=clock, data_dir=chosen.data_dir)
+    try:
+        return await ControlPlane(chosen, store, clock).run(door)
+    finally:
+        await store.close()
+
+
+class Engines:
+    """What only the leader runs: the loop, messaging, row edits, retention, and one scan at the start."""
+
+    def __init__(self, chosen: settings.Settings, store: stores.Store, clock: SystemClock, link: NatsLink) -> None:
+        self._chosen = chosen
+        self._clock = clock
+        self._tasks = Tasks(clock)
+        self.inspector = inspecting.InspectionPool()
+        self.leadership = leadership.Leadership(
+            store, clock, f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}", locks.beside(chosen.database)
+        )
+        self.fleet = fleet.Fleet(clock)
+        self.discovery = discovering.ModuleDiscovery(
+            store,
+            clock,
+            self.inspector,
+            modules_path=chosen.modules_path.absolute(),
+            data_dir=chosen.data_dir.absolute(),
+        )
+        self._code_root = chosen.data_dir.absolute() / "code"
+        self._store = store
+        self._link = link
+
+    async def start(self, epoch: int) -> None:
+        """Start every engine under ``epoch``."""
+        reconciler = looping.Reconciler(
+            self._store, self._clock, self.inspector, self.fleet, self._epoch, code_root=self._code_root
+        )
+        messenger = messengers.Messaging(self._store, self._link, self._clock, self._epoch, self.fleet)
+        edits = rows.RowEdits(self._store, self.discovery.writer, self._clock, self._epoch, wake=reconciler.wake)
+        keeper = keeping.Keeper(self._store, self._clock, self._epoch)
+        for body, name in (
+            (messenger.run, "messaging"),
+            (reconciler.run, "reconcile"),
+            (edits.run, "row edits"),
+            (keeper.run, "retention"),
+        ):
+            self._tasks.supervise(body, name)
+        if self._chosen.auto_discover:
+            self._tasks.start(self._scan(), "first scan")
+        logger.info("engines started", epoch=epoch)
+
+    def _epoch(self) -> int:
+        """Under which epoch we lead now; messaging may have raised it."""
+        return self.leadership.epoch
+
+    async def stop(self) -> None:
+        """Stop every engine and wait until they have ended."""
+        await self._tasks.stop()
+        logger.info("engines stopped")
+
+    async def _scan(self) -> None:
+        report = await self.discovery.discover(prune=False)
+        logger.info("modules path scanned", **{key: value for key, value in report.items() if isinstance(value, int)})
+
+
+class ControlPlane:
+    """One control-plane process over an open store."""
+
+    def __init__(self, chosen: settings.Settings, store: stores.Store, clock: SystemClock) -> None:
+        self._chosen = chosen
+        self._store = store
+        self._clock = clock
+        self._started = clock.now()
+        self._ending = asyncio.Event()
+        self._link = NatsLink(chosen.nats_url, name="modplane-controlplane", clock=clock)
+        self._engines = Engines(chosen, store, clock, self._link)
+        self._checks: dict[str, tuple[bool, datetime]] = {}
+
+    async def run(self, door: socket.socket) -> int:
+        """Serve on ``door`` until told to end; returns the exit code."""
+        endings.watch(asyncio.get_running_loop(), self._end)
+        api = apps.create_app(
+            self._store,
+            clock=self._clock,
+            sources=self._engines.discovery,
+            discoverer=self._engines.discovery,
+            readiness=self._readiness,
+            info=self._info,
+            version=VERSION,
+            writer=self._engines.discovery.writer,
+        )
+        server = _Server(api)
+        self._link.start()
+        await self._engines.inspector.start()
+        serving = asyncio.create_task(server.serve(sockets=[door]), name="api")
+        leading = asyncio.create_task(
+            self._engines.leadership.run(self._engines.start, self._engines.stop), name="leadership"
+        )
+        self._announce(door)
+        ended = asyncio.create_task(self._ending.wait(), name="ending")
+        await asyncio.wait({serving, leading, ended}, return_when=asyncio.FIRST_COMPLETED)
+        failed = not ended.done()
+        ended.cancel()
+        api.close()
+        server.should_exit = True
+        await asyncio.wait({serving})
+        leading.cancel()
+        await asyncio.wait({leading})
+        await self._engines.stop()
+        await self._link.close()
+        await self._engines.inspector.close()
+        await self._engines.leadership.release()
+        for task in (serving, leading):
+            if not task.cancelled() and (error := task.exception()) is not None:
+                logger.error("control plane failed", task=task.get_name(), exc_info=error)
+        return 1 if failed else 0
+
+    def _end(self, reason: str) -> None:
+        if not self._ending.is_set():
+            logger.info("control plane ends", reason=reason)
+            self._ending.set()
+
+    def _announce(self, door: socket.socket) -> None:
+        address = _url(door)
+        logger.info("control plane answers", address=address)
+        sys.stdout.write(json.dumps({"event": "ready", "address": address}) + "\n")
+        sys.stdout.flush()
+
+    def _readiness(self) -> Json:
+        """Named checks: whether each part works, why not, and since when."""
+        leads = self._engines.leadership.leads
+        found = {
+            "store": (True, ""),
+            "nats": (self._link.connected, self._link.trouble),
+            "leader": (
+                leads,
+                "" if leads else "this process does not lead (yet): another one does, or is being waited out",
+            ),
+        }
+        return {name: self._check(name, ok, reason) for name, (ok, reason) in found.items()}
+
+    def _check(self, name: str, ok: bool, reason: str) -> Json:
+        known = self._checks.get(name)
+        if known is None or known[0] is not ok:
+            self._checks[name] = known = (ok, self._clock.now())
+        return {"ok": ok, "reason": reason, "since": now_text(known[1])}
+
+    def _info(self) -> Json:
+        return {
+            "plane": "control",
+            "version": VERSION,
+            "store": {"id": self._store.id, "revision": self._store.revision},
+            "leader": {"leads": self._engines.leadership.leads, "epoch": self._engines.leadership.epoch},
+            "nats": {"connected": self._link.connected, "sessions": self._link.generation},
+            "startedAt": now_text(self._started),
+            "pid": os.getpid(),
+        }
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: ours decide when it ends."""
+
+    def __init__(self, api: apps.Api) -> None:
+        super().__init__(
+            uvicorn.Config(
+                api,
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                proxy_headers=False,
+                server_header=False,
+                timeout_graceful_shutdown=_GRACE_SECONDS,
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+def _open_door(chosen: settings.Settings) -> socket.socket:
+    try:
+        return socket.create_server((chosen.control_host, chosen.control_port), backlog=2048)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise errors.PortInUse(chosen.control_host, chosen.control_port, "--control-port") from error
+        place = f"{chosen.control_host}:{chosen.control_port}"
+        raise errors.ModplaneError(
+            f"cannot listen on {place}: {error.strerror or error}; see --control-host and --control-port"
+        ) from error
+
+
+def _url(door: socket.socket) -> str:
+    host, port = door.getsockname()[:2]
+    return f"http://{host}:{port}"
