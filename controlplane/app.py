@@ -103,7 +103,7 @@ class Engines:
         ):
             self._tasks.supervise(body, name)
         if self._chosen.auto_discover:
-            self._tasks.start(self._scan(), "first scan")
+            self._tasks.start(self.discovery.discover(), "first scan")
         logger.info("engines started", epoch=epoch)
 
     def _epoch(self) -> int:
@@ -114,10 +114,6 @@ class Engines:
         """Stop every engine and wait until they have ended."""
         await self._tasks.stop()
         logger.info("engines stopped")
-
-    async def _scan(self) -> None:
-        report = await self.discovery.discover(prune=False)
-        logger.info("modules path scanned", **{key: value for key, value in report.items() if isinstance(value, int)})
 
 
 class ControlPlane:

@@ -39,5 +39,5 @@ def configure(level: str = "INFO", style: Literal["json", "console"] = "console"
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    for noisy in ("nats", "httpx", "httpcore", "uvicorn.access"):
+    for noisy in ("alembic", "httpcore", "httpx", "nats", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
