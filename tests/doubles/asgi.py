@@ -76,14 +76,17 @@ class Socket:
     def __init__(self, app: ASGIApp, target: str, *, denial: bool = True) -> None:
         scope = http_scope("GET", target)
         del scope["method"]
-        scope |= {"type": "websocket", "subprotocols": [], "scheme": "ws"}
+        scope.update(type="websocket", subprotocols=[], scheme="ws")
         if denial:
             scope["extensions"] = {"websocket.http.response": {}}
         self.inbox: asyncio.Queue[Message] = asyncio.Queue()
         self.outbox: asyncio.Queue[Message] = asyncio.Queue()
         self.answer = Answer()
-        self.task = asyncio.create_task(app(scope, self.inbox.get, self._send))  # type: ignore[arg-type]
+        self.task = asyncio.create_task(self._run(app, scope))
         self.inbox.put_nowait({"type": "websocket.connect"})
+
+    async def _run(self, app: ASGIApp, scope: Scope) -> None:
+        await app(scope, self.inbox.get, self._send)
 
     async def _send(self, message: Message) -> None:
         self.answer.messages.append(message)

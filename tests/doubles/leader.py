@@ -4,7 +4,7 @@ import contextlib
 import json
 from typing import Any
 
-import nats
+from nats.aio.client import Client
 from nats.js.api import KeyValueConfig, StorageType
 from nats.js.errors import NotFoundError
 
@@ -17,7 +17,7 @@ from schemas.reports import WorkerReport
 class Leader:
     """Writes a desired set and keeps its proof; every method does one thing, so that a test can do it wrongly."""
 
-    def __init__(self, client: nats.NATS, store: str = "store-1") -> None:
+    def __init__(self, client: Client, store: str = "store-1") -> None:
         self.client = client
         self.js = client.jetstream()
         self.store = store
@@ -71,7 +71,7 @@ class Leader:
 
     async def put(self, key: str, data: bytes) -> int:
         """One raw entry of the desired bucket; its stream sequence."""
-        return (await self.js.publish(f"$KV.{names.BUCKET_DESIRED}.{key}", data)).seq
+        return int((await self.js.publish(f"$KV.{names.BUCKET_DESIRED}.{key}", data)).seq)
 
     async def desire(self, name: str, module: DesiredModule | None, *, uid: str = "u1", generation: int = 1) -> None:
         """Document, then head."""

@@ -1,7 +1,7 @@
 """Modules for the gateway without packed code: a FastAPI application that a test fills, with a life to look at."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -26,9 +26,9 @@ class FakeInstance:
         uid: str = "u1",
         generation: int = 1,
         namespace: str | None = None,
-        guarded: set[str] = frozenset(),
+        guarded: Collection[str] = (),
         **desired: Any,
-    ) -> None:  # type: ignore[assignment]
+    ) -> None:
         self.name = name
         self.uid = uid
         self.generation = generation
@@ -72,7 +72,7 @@ class FakeInstance:
         self.unloads += 1
 
 
-def routes_of(app: FastAPI, guarded: set[str]) -> list[DesiredRoute]:
+def routes_of(app: FastAPI, guarded: Collection[str]) -> list[DesiredRoute]:
     """The routes as inspection would report them; all open but the guarded paths."""
     found = []
     for context in iter_route_contexts(app.router.routes):

@@ -4,16 +4,24 @@ import asyncio
 import inspect
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar, overload
 
 T = TypeVar("T")
 
 _STEP = 0.01
 
 
+@overload
 async def until(
-    predicate: Callable[[], T | Awaitable[T]], *, timeout: float = 10.0, what: str = "", step: float = _STEP
-) -> T:
+    predicate: Callable[[], Awaitable[T]], *, timeout: float = 10.0, what: str = "", step: float = _STEP
+) -> T: ...
+
+
+@overload
+async def until(predicate: Callable[[], T], *, timeout: float = 10.0, what: str = "", step: float = _STEP) -> T: ...
+
+
+async def until(predicate: Callable[[], Any], *, timeout: float = 10.0, what: str = "", step: float = _STEP) -> Any:
     """Wait until ``predicate`` answers something true and return it; AssertionError at the deadline."""
     deadline = time.monotonic() + timeout
     pause = asyncio.Event()

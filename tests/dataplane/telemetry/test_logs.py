@@ -1,0 +1,36 @@
+"""Logs go to standard error, one shape for structlog's and the standard library's records."""
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from dataplane.telemetry import logs
+
+
+@pytest.fixture(autouse=True)
+def _undone() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+def test_json_lines_carry_event_level_and_values(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "json")
+    structlog.get_logger("dataplane.tests").info("module serves", module="a")
+    logging.getLogger("uvicorn.error").warning("from the library", extra={"port": 1})
+    logging.getLogger("uvicorn.error").debug("not shown")
+    first, second = (json.loads(line) for line in capsys.readouterr().err.splitlines())
+    assert (first["event"], first["module"], first["level"]) == ("module serves", "a", "info")
+    assert (second["event"], second["port"], second["logger"]) == ("from the library", 1, "uvicorn.error")
+
+
+def test_the_console_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("warning", "console")
+    structlog.get_logger("dataplane.tests").warning("module cannot serve", module="a")
+    assert "module cannot serve" in capsys.readouterr().err
