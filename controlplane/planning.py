@@ -10,12 +10,12 @@ transaction (or a reading, for dry runs), which may run it twice.
 
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
-from controlplane import errors
+from controlplane import errors, intaking
 from controlplane.admission import defaulting, owning, validating
 from controlplane.store.records import Record
 from schemas import conditions, kinds, names
@@ -23,32 +23,10 @@ from schemas.meta import Condition, ConditionStatus, Json
 from schemas.module import ModuleState, ModuleStatus
 from schemas.problems import Violation
 
-SERVER_OWNED: Final = (
-    "uid",
-    "resourceVersion",
-    "generation",
-    "creationTimestamp",
-    "deletionTimestamp",
-    "deletionGracePeriodSeconds",
-    "managedFields",
-    "selfLink",
-)
-"""Metadata that a round trip brings back and that nobody but the server sets."""
-
 PATH_GROUP: Final = "spec.source.path"
 
 Digests = Callable[[str], str | None]
 """From a source path to the digest of the code that lies there now."""
-
-
-class Action(StrEnum):
-    """What a caller asks for."""
-
-    APPLY = "apply"
-    CREATE = "create"
-    REPLACE = "replace"
-    PATCH = "patch"
-    DELETE = "delete"
 
 
 class Verb(StrEnum):
@@ -59,27 +37,6 @@ class Verb(StrEnum):
     UNCHANGED = "unchanged"
     REFUSED = "refused"
     DELETED = "deleted"
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """One asked-for change of one object."""
-
-    action: Action
-    kind: str
-    name: str
-    document: Json = field(default_factory=dict)
-    """The manifest (apply, create, replace), without server-owned fields."""
-    edit: Callable[[Json], Any] | None = None
-    """For patches: from the present object to the wanted one."""
-    problems: tuple[Violation, ...] = ()
-    """What keeps an applied part from being a whole; an object that is there already makes up for it."""
-    manager: str = ""
-    force: bool = False
-    uid: str = ""
-    """If given, the object has to have it."""
-    revision: int | None = None
-    """If given, the object has to stand at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,69 +55,18 @@ class Step:
         return not self.gone and (self.before is None or self.before.generation != self.after.generation)
 
 
-def intake(
-    action: Action, document: Any, *, manager: str = "", force: bool = False, where: tuple[str, str] | None = None
-) -> Write:
-    """A Write from a manifest as it came in; raises `errors.Invalid` with everything that is wrong with it.
-
-    ``where`` is the (kind, name) of the address, with which the document has to agree; an empty name agrees.
-    """
-    cleaned = cleaned_document(document)
-    normal, problems = validating.validate(cleaned)
-    if normal is None and action is Action.APPLY:
-        normal, _ = validating.validate(cleaned, partial=True)
-    if normal is None or (problems and action is not Action.APPLY):
-        raise errors.Invalid(problems)
-    kind, name = normal["kind"], normal["metadata"]["name"]
-    if where is not None and (kind != where[0] or name != (where[1] or name)):
-        message = f"the address says {where[0]} {where[1]}, the document {kind} {name}; make them agree"
-        raise errors.Invalid([Violation(pointer="/metadata/name", message=message)])
-    metadata = document["metadata"] if isinstance(document.get("metadata"), dict) else {}
-    return Write(
-        action=action,
-        kind=kind,
-        name=name,
-        document=normal,
-        problems=tuple(problems),
-        manager=manager,
-        force=force,
-        uid=str(metadata.get("uid") or ""),
-        revision=revision_of(metadata.get("resourceVersion")),
-    )
-
-
-def revision_of(text: Any) -> int | None:
-    """The revision that a ``resourceVersion`` names; None when there is none."""
-    if text in (None, "", "0"):
-        return None
-    if not isinstance(text, str) or not text.isascii() or not text.isdigit() or len(text) > 18:
-        message = f"{str(text)[:40]!r} is no resourceVersion of this server; leave it out or read the object again"
-        raise errors.Invalid([Violation(pointer="/metadata/resourceVersion", message=message)])
-    return int(text)
-
-
-def cleaned_document(document: Any) -> Any:
-    """A document without status and server-owned metadata; what is no object stays as it is, to be refused."""
-    if not isinstance(document, dict):
-        return document
-    cleaned = {key: value for key, value in document.items() if key != "status"}
-    if isinstance(document.get("metadata"), dict):
-        cleaned["metadata"] = {key: value for key, value in document["metadata"].items() if key not in SERVER_OWNED}
-    return cleaned
-
-
-def plan(current: Record | None, write: Write, digests: Digests, now: datetime) -> Step:
+def plan(current: Record | None, write: intaking.Write, digests: Digests, now: datetime) -> Step:
     """What ``write`` comes to when ``current`` is stored.  Raises `errors.ModplaneError` when it is refused."""
     _check_kind(write.kind)
-    if write.action is Action.CREATE and current is not None:
+    if write.action is intaking.Action.CREATE and current is not None:
         raise errors.AlreadyExists(write.kind, write.name)
-    if current is None and write.action not in (Action.CREATE, Action.APPLY):
+    if current is None and write.action not in (intaking.Action.CREATE, intaking.Action.APPLY):
         raise errors.NotFound(write.kind, write.name)
     _check_preconditions(current, write)
-    if write.action is Action.DELETE:
+    if write.action is intaking.Action.DELETE:
         assert current is not None
         return _deleted(current, now)
-    wanted = _applied(current, write, now) if write.action is Action.APPLY else _updated(current, write, now)
+    wanted = _applied(current, write, now) if write.action is intaking.Action.APPLY else _updated(current, write, now)
     touches_spec = current is None or "spec" in write.document or wanted.spec != current.spec
     if write.kind == "Module" and touches_spec:
         wanted = _with_digest(current, wanted, digests, now)
@@ -174,7 +80,7 @@ def _check_kind(kind: str) -> None:
         )
 
 
-def _check_preconditions(current: Record | None, write: Write) -> None:
+def _check_preconditions(current: Record | None, write: intaking.Write) -> None:
     if write.uid and (current is None or current.uid != write.uid):
         there = "it does not exist" if current is None else f"its uid is {current.uid}"
         raise errors.Conflict(f"{write.kind} {write.name!r}: the uid {write.uid} was asked for, but {there}")
@@ -194,7 +100,7 @@ def _deleted(current: Record, now: datetime) -> Step:
     return Step(Verb.DELETED, current, replace(current, deleted_at=now))
 
 
-def _blank(write: Write, now: datetime) -> Record:
+def _blank(write: intaking.Write, now: datetime) -> Record:
     finalizers = (names.FINALIZER,) if write.kind == "Module" else ()
     return Record(
         kind=write.kind,
@@ -207,7 +113,7 @@ def _blank(write: Write, now: datetime) -> Record:
     )
 
 
-def _applied(current: Record | None, write: Write, now: datetime) -> Record:
+def _applied(current: Record | None, write: intaking.Write, now: datetime) -> Record:
     if current is not None and current.deleting and "spec" in write.document:
         raise errors.Conflict(_leaving(current))
     if write.problems and current is None:
@@ -239,7 +145,7 @@ def _applied(current: Record | None, write: Write, now: datetime) -> Record:
     )
 
 
-def _updated(current: Record | None, write: Write, now: datetime) -> Record:
+def _updated(current: Record | None, write: intaking.Write, now: datetime) -> Record:
     base = current or _blank(write, now)
     document = write.document
     if write.edit is not None:
@@ -271,9 +177,28 @@ def _updated(current: Record | None, write: Write, now: datetime) -> Record:
 
 def _edited(base: Record, edited: Any) -> Json:
     """What a patch made of an object, validated; raises `errors.Invalid`."""
-    wanted = intake(Action.REPLACE, edited, where=(base.kind, base.name))
+    spec = edited.get("spec") if isinstance(edited, dict) else None
+    source = spec.get("source") if isinstance(spec, dict) else None
+    inherited = isinstance(source, dict) and source.get("path") == _path(base) and not _names_path(base)
+    if inherited:
+        edited = {**edited, "spec": {**(spec or {}), "source": _without_path(source or {})}}
+    wanted = intaking.intake(intaking.Action.REPLACE, edited, where=(base.kind, base.name))
     _check_preconditions(base, wanted)
     return wanted.document
+
+
+def _path(record: Record) -> str | None:
+    path = (record.spec.get("source") or {}).get("path")
+    return path if isinstance(path, str) else None
+
+
+def _names_path(record: Record) -> bool:
+    """Whether somebody asked for the source path; else it follows the entry point."""
+    return bool(owning.owners_of(record.managed_fields, PATH_GROUP))
+
+
+def _without_path(source: Json) -> Json:
+    return {key: value for key, value in source.items() if key != "path"}
 
 
 def _content(record: Record) -> owning.Content:
@@ -281,10 +206,10 @@ def _content(record: Record) -> owning.Content:
 
 
 def _appliable(record: Record) -> owning.Content:
-    """The content, without a source path that nobody asked for: it follows the entry point."""
+    """The content, without a source path that nobody asked for."""
     spec = record.spec
-    if "source" in spec and not owning.owners_of(record.managed_fields, PATH_GROUP):
-        spec = {**spec, "source": {key: value for key, value in spec["source"].items() if key != "path"}}
+    if "source" in spec and not _names_path(record):
+        spec = {**spec, "source": _without_path(spec["source"])}
     return owning.Content(record.labels, record.annotations, spec)
 
 
@@ -299,24 +224,23 @@ def _validated(base: Record, labels: Json, annotations: Json, spec: Json) -> Jso
 
 
 def _with_digest(current: Record | None, wanted: Record, digests: Digests, now: datetime) -> Record:
-    """The code that lies at the source path now, unless a person pinned another."""
-    source = wanted.spec.get("source") or {}
-    path = source.get("path") or ""
-    digest = digests(path)
-    if digest is None and current is not None and (current.spec.get("source") or {}).get("path") == path:
-        digest = current.spec["source"].get("digest")
-    if digest is None:
+    """The code that lies at the source path now, unless a person pinned another; none if none lies there.
+
+    A source that vanished keeps the code that was packed from it; another path does not inherit it.
+    """
+    if set(owning.owners_of(wanted.managed_fields, owning.DIGEST)) - {names.MANAGER_DISCOVERY}:
         return wanted
-    result = owning.put_group(
-        _content(wanted),
-        wanted.managed_fields,
-        owning.DIGEST,
-        digest,
-        kind=wanted.kind,
-        name=wanted.name,
-        manager=names.MANAGER_DISCOVERY,
-        now=now,
-    )
+    path = _path(wanted) or ""
+    digest = digests(path)
+    if digest is None and current is not None and _path(current) == path:
+        digest = current.spec["source"].get("digest")
+    content, who = _content(wanted), {"kind": wanted.kind, "name": wanted.name, "manager": names.MANAGER_DISCOVERY}
+    if digest is None:
+        source = {key: value for key, value in wanted.spec["source"].items() if key != "digest"}
+        bare = replace(content, spec={**wanted.spec, "source": source})
+        result = owning.update(content, wanted.managed_fields, bare, now=now, **who)
+    else:
+        result = owning.put_group(content, wanted.managed_fields, owning.DIGEST, digest, now=now, **who)
     return replace(wanted, spec=result.spec, managed_fields=result.managed_fields)
 
 
@@ -378,7 +302,7 @@ def _leaving(record: Record) -> str:
     )
 
 
-def _ownership(write: Write, conflicts: dict[str, list[str]]) -> errors.OwnershipConflict:
+def _ownership(write: intaking.Write, conflicts: dict[str, list[str]]) -> errors.OwnershipConflict:
     listed = "; ".join(f"{group} belongs to {', '.join(owners)}" for group, owners in sorted(conflicts.items()))
     return errors.OwnershipConflict(
         f"{write.kind} {write.name!r}: {listed}; leave these fields out, agree with the owner, or take them with force",

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 
-from controlplane import errors, planning
+from controlplane import errors, intaking, planning
 from controlplane.admission import merging
 from controlplane.store import stores, transactions
 from controlplane.store.records import Record
@@ -82,7 +82,7 @@ class Writer:
     ) -> list[Outcome]:
         """Server-side apply of every document in one transaction; an answer per item, refusals included."""
 
-        def take() -> list[planning.Write | errors.ModplaneError]:
+        def take() -> list[intaking.Write | errors.ModplaneError]:
             return _without_doubles([_taken(document, manager, force, where) for document in documents])
 
         taken = await asyncio.to_thread(take) if len(documents) >= BULK else take()
@@ -93,7 +93,7 @@ class Writer:
     ) -> Outcome:
         """A new object; raises `errors.AlreadyExists` when the name is taken."""
         where = (kind, "") if kind else None
-        write = planning.intake(planning.Action.CREATE, document, manager=manager, where=where)
+        write = intaking.intake(intaking.Action.CREATE, document, manager=manager, where=where)
         return await self._one(write, dry_run=dry_run, reason=reason)
 
     async def replace(
@@ -106,7 +106,7 @@ class Writer:
         where: tuple[str, str] | None = None,
     ) -> Outcome:
         """The whole object anew; with a ``resourceVersion`` only if it still stands there (`errors.Conflict`)."""
-        write = planning.intake(planning.Action.REPLACE, document, manager=manager, where=where)
+        write = intaking.intake(intaking.Action.REPLACE, document, manager=manager, where=where)
         return await self._one(write, dry_run=dry_run, reason=reason)
 
     async def merge_patch(
@@ -133,7 +133,7 @@ class Writer:
         reason: str = "",
     ) -> Outcome:
         """``change`` (pure) over the present object, inside the transaction."""
-        write = planning.Write(planning.Action.PATCH, kind, name, edit=change, manager=manager)
+        write = intaking.Write(intaking.Action.PATCH, kind, name, edit=change, manager=manager)
         return await self._one(write, dry_run=dry_run, reason=reason)
 
     async def delete(
@@ -148,17 +148,17 @@ class Writer:
         reason: str = "",
     ) -> Outcome:
         """Ask for deletion: at once without finalizers, else when the last of them is gone."""
-        write = planning.Write(planning.Action.DELETE, kind, name, manager=manager, uid=uid, revision=revision)
+        write = intaking.Write(intaking.Action.DELETE, kind, name, manager=manager, uid=uid, revision=revision)
         return await self._one(write, dry_run=dry_run, reason=reason)
 
-    async def _one(self, write: planning.Write, *, dry_run: bool, reason: str) -> Outcome:
+    async def _one(self, write: intaking.Write, *, dry_run: bool, reason: str) -> Outcome:
         (outcome,) = await self._run([write], dry_run=dry_run, reason=reason)
         if outcome.error is not None:
             raise outcome.error
         return outcome
 
     async def _run(
-        self, writes: Sequence[planning.Write | errors.ModplaneError], *, dry_run: bool, reason: str
+        self, writes: Sequence[intaking.Write | errors.ModplaneError], *, dry_run: bool, reason: str
     ) -> list[Outcome]:
         sources = _Sources()
         await self._resolve(sources, _paths(writes))
@@ -195,21 +195,21 @@ class _Sources:
 
 def _taken(
     document: Any, manager: str, force: bool, where: tuple[str, str] | None
-) -> planning.Write | errors.ModplaneError:
+) -> intaking.Write | errors.ModplaneError:
     try:
-        return planning.intake(planning.Action.APPLY, document, manager=manager, force=force, where=where)
+        return intaking.intake(intaking.Action.APPLY, document, manager=manager, force=force, where=where)
     except errors.ModplaneError as error:
         return error
 
 
 def _without_doubles(
-    taken: list[planning.Write | errors.ModplaneError],
-) -> list[planning.Write | errors.ModplaneError]:
+    taken: list[intaking.Write | errors.ModplaneError],
+) -> list[intaking.Write | errors.ModplaneError]:
     """The list in which only the first of several items for one object is left."""
     seen: dict[tuple[str, str], int] = {}
-    result: list[planning.Write | errors.ModplaneError] = []
+    result: list[intaking.Write | errors.ModplaneError] = []
     for index, item in enumerate(taken):
-        if isinstance(item, planning.Write):
+        if isinstance(item, intaking.Write):
             first = seen.setdefault((item.kind, item.name), index)
             if first != index:
                 message = f"item {first + 1} of this list is {item.kind} {item.name!r} already; keep one of the two"
@@ -220,11 +220,11 @@ def _without_doubles(
     return result
 
 
-def _paths(writes: Iterable[planning.Write | errors.ModplaneError]) -> set[str]:
+def _paths(writes: Iterable[intaking.Write | errors.ModplaneError]) -> set[str]:
     """The source paths that documents name by themselves; the rest shows in the transaction."""
     paths = set()
     for write in writes:
-        if isinstance(write, planning.Write) and write.kind == "Module":
+        if isinstance(write, intaking.Write) and write.kind == "Module":
             spec = write.document.get("spec")
             source = spec.get("source") if isinstance(spec, dict) else None
             entry = spec.get("entryPoint") if isinstance(spec, dict) else None
@@ -237,7 +237,7 @@ def _paths(writes: Iterable[planning.Write | errors.ModplaneError]) -> set[str]:
 
 
 def _planned(
-    seeing: Seeing, writes: Sequence[planning.Write | errors.ModplaneError], sources: _Sources, now: datetime
+    seeing: Seeing, writes: Sequence[intaking.Write | errors.ModplaneError], sources: _Sources, now: datetime
 ) -> list[planning.Step | errors.ModplaneError]:
     steps: list[planning.Step | errors.ModplaneError] = []
     for write in writes:
@@ -252,7 +252,7 @@ def _planned(
 
 
 def _foresee(
-    seeing: Seeing, writes: Sequence[planning.Write | errors.ModplaneError], sources: _Sources, now: datetime
+    seeing: Seeing, writes: Sequence[intaking.Write | errors.ModplaneError], sources: _Sources, now: datetime
 ) -> list[Outcome]:
     return [
         Outcome(planning.Verb.REFUSED.value, None, step)
@@ -264,7 +264,7 @@ def _foresee(
 
 def _carry_out(
     tx: transactions.Transaction,
-    writes: Sequence[planning.Write | errors.ModplaneError],
+    writes: Sequence[intaking.Write | errors.ModplaneError],
     sources: _Sources,
     reason: str,
 ) -> list[Outcome]:
@@ -276,7 +276,7 @@ def _carry_out(
         if isinstance(step, errors.ModplaneError):
             outcomes.append(Outcome(planning.Verb.REFUSED.value, None, step))
             continue
-        assert isinstance(write, planning.Write)
+        assert isinstance(write, intaking.Write)
         try:
             outcomes.append(Outcome(step.verb.value, _stored(tx, write, step, reason), gone=step.gone))
         except errors.ModplaneError as error:
@@ -284,7 +284,7 @@ def _carry_out(
     return outcomes
 
 
-def _stored(tx: transactions.Transaction, write: planning.Write, step: planning.Step, reason: str) -> Record:
+def _stored(tx: transactions.Transaction, write: intaking.Write, step: planning.Step, reason: str) -> Record:
     """Store a step; what the store itself refuses (a pair that is taken) is refused before it wrote anything."""
     if step.gone:
         assert step.before is not None

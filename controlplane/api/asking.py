@@ -12,7 +12,7 @@ from datetime import datetime
 
 from starlette.requests import Request
 
-from controlplane import errors, planning
+from controlplane import errors, intaking
 from controlplane.api import answering, selecting, showing, tables
 from schemas import kinds, names
 from schemas.meta import Json
@@ -165,6 +165,6 @@ def page(request: Request) -> Page | None:
 def resource_version(request: Request) -> int | None:
     """From which revision on; None (also for 0): any."""
     try:
-        return planning.revision_of(request.query_params.get("resourceVersion"))
+        return intaking.revision_of(request.query_params.get("resourceVersion"))
     except errors.Invalid as error:
         raise answering.Refusal(400, error.message) from error

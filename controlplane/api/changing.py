@@ -10,7 +10,7 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from controlplane import planning, writing
+from controlplane import intaking, planning, writing
 from controlplane.admission import merging
 from controlplane.api import answering, asking, bodies, patching, showing
 from schemas import kinds
@@ -112,7 +112,7 @@ class Changer:
             kind.name,
             name,
             uid=str(preconditions.get("uid") or ""),
-            revision=planning.revision_of(preconditions.get("resourceVersion")),
+            revision=intaking.revision_of(preconditions.get("resourceVersion")),
             manager=asking.manager(request),
             dry_run=asking.dry_run(request, options),
         )

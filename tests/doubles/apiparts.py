@@ -97,7 +97,7 @@ async def running(folder: Path, clock: Clock | None = None) -> AsyncIterator[Par
         version="1.2.3",
         writer=writer,
     )
-    transport = httpx.ASGITransport(app=api)  # type: ignore[arg-type] # httpx types scopes as mutable mappings
+    transport = httpx.ASGITransport(app=api)
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:7400") as client:
             yield Parts(store, clock, sources, discoverer, writer, api, client, checks)

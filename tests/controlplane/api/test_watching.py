@@ -1,7 +1,7 @@
 """Watch over a real server and a real store: no gap, no repeat, and it always ends."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -106,32 +106,28 @@ async def test_the_end_of_the_initial_state_is_marked(parts: Parts, served: Serv
 
 
 async def test_bookmarks_tell_how_far_everything_was_sent(parts: Parts, served: Served) -> None:
-    assert isinstance(parts.clock, FakeClock)
+    clock = parts.clock
+    assert isinstance(clock, FakeClock)
     async with served.watch(MODULES, allowWatchBookmarks="true") as watcher:
-        await until(lambda: parts.api.watches.open_count == 1)
-        await until(lambda: parts.clock.sleepers >= 2)  # type: ignore[attr-defined] # a FakeClock, as asserted
+        await until(lambda: clock.sleepers >= 2)
         await parts.apply(organisation())
-        revision = parts.store.revision
 
-        async def bookmark() -> int:
-            await parts.clock.advance(10)  # type: ignore[attr-defined] # a FakeClock, as asserted
+        async def told() -> bool:
+            await clock.advance(10)
             event = await watcher.next()
             assert event["type"] == "BOOKMARK"
-            return int(event["object"]["metadata"]["resourceVersion"])
+            return bool(event["object"]["metadata"]["resourceVersion"] == str(parts.store.revision))
 
-        await until(lambda: _reaches(bookmark, revision), what="a bookmark at the organisation's revision")
-
-
-async def _reaches(bookmark: object, revision: int) -> bool:
-    assert callable(bookmark)
-    return bool(await bookmark() == revision)
+        check: Callable[[], Awaitable[bool]] = told
+        await until(check, what="a bookmark at the organisation's revision")
 
 
 async def test_a_watch_without_bookmarks_stays_quiet_and_times_out(parts: Parts, served: Served) -> None:
-    assert isinstance(parts.clock, FakeClock)
+    clock = parts.clock
+    assert isinstance(clock, FakeClock)
     async with served.watch(MODULES, timeoutSeconds="25") as watcher:
-        await until(lambda: parts.clock.sleepers >= 2)  # type: ignore[attr-defined] # a FakeClock, as asserted
-        await parts.clock.advance(30)
+        await until(lambda: clock.sleepers >= 2)
+        await clock.advance(30)
         assert await watcher.ended() == []
 
 
