@@ -69,7 +69,7 @@ def _register(tx: Transaction, facts: Facts, decision: Decision) -> Decision:
     rivals = tx.take_claims(record, desired.api_version, desired.namespace, accepting.claims_of(desired))
     if rivals:
         return deciding.decide(replace(facts, rivals=tuple(rivals)))
-    tx.desire(
+    row = tx.desire(
         key=names.module_key(record.name),
         kind="Module",
         name=record.name,
@@ -77,6 +77,9 @@ def _register(tx: Transaction, facts: Facts, decision: Decision) -> Decision:
         generation=record.generation,
         payload=canonical_json(desired.wire()),
     )
+    if row == facts.desired:
+        # It was desired before (the status had been lost): no worker will report anything new.
+        return replace(decision, requeue_after=0.0)
     return decision
 
 

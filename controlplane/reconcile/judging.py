@@ -97,6 +97,11 @@ def unconfirmed(view: FleetView, name: str, tombstone: DesiredRow, store_id: str
     ]
 
 
+def counted(view: FleetView) -> bool:
+    """Whether any worker counts."""
+    return any(known.standing is Standing.COUNTED for known in view.workers.values())
+
+
 def lost_workers(view: FleetView) -> list[str]:
     """The workers that are silent, by id."""
     return [worker for worker, known in sorted(view.workers.items()) if known.standing is Standing.LOST]

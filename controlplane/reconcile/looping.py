@@ -61,7 +61,7 @@ class Reconciler:
         self._rng = rng or Random()  # noqa: S311 - spreads load, keeps no secret
         self.queue = WorkQueue(clock, Backoff(base=0.1, cap=60.0, source=self._rng))
         self._examiner = examining.Examiner(
-            inspector, clock, Backoff(base=1.0, cap=60.0, source=self._rng), code_root, self.wake
+            inspector, clock, Backoff(base=1.0, cap=60.0, source=self._rng), code_root, self._inspected
         )
         self._memory = waking.Memory()
         self._deleting: dict[str, tuple[str, float]] = {}
@@ -69,6 +69,10 @@ class Reconciler:
     def wake(self, name: str) -> None:
         """Have a look at the module ``name`` soon."""
         self.queue.add(name, Priority.WAKE)
+
+    def _inspected(self, name: str) -> None:
+        """Somebody waits for what follows from an inspection: it goes before what only time asked for."""
+        self.queue.add(name, Priority.EDIT)
 
     async def run(self) -> None:
         """Reconcile until cancelled."""
@@ -79,6 +83,7 @@ class Reconciler:
             await self._begin()
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._fleet.watch())
+                tasks.create_task(self._relist())
                 for _ in range(WORKERS):
                     tasks.create_task(self._work())
         finally:
@@ -91,6 +96,20 @@ class Reconciler:
             self._memory.notice(waking.sighting_of_record(record))
             at_rest = waking.is_at_rest(record)
             self.queue.add(record.name, Priority.RESYNC if at_rest else Priority.WAKE)
+
+    async def _relist(self) -> None:
+        """The backstop for a change that was never heard: list everything now and then."""
+        while True:
+            await self._clock.sleep(jittered(RESYNC_EVERY, RESYNC_SPREAD, self._rng))
+            try:
+                records = await self._store.read(lambda reading: reading.list("Module"))
+            except errors.ModplaneError as problem:
+                logger.warning("modules not listed", error=str(problem))
+                continue
+            for record in records:
+                self._noticed(waking.sighting_of_record(record))
+            for name in self._memory.known - {record.name for record in records}:
+                self.queue.add(name, Priority.WAKE)
 
     def _heard(self, batch: Batch) -> None:
         """A commit: wake whom it concerns."""

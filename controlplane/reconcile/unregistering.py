@@ -13,6 +13,8 @@ from schemas import conditions, names
 
 DEADLINE = 60.0
 """Seconds for which our finalizer waits for workers at most."""
+_LOOK_AGAIN = 0.5
+"""Seconds between looks while no worker counts, or may be still unheard."""
 
 
 def decide(facts: Facts) -> Decision:
@@ -28,13 +30,19 @@ def decide(facts: Facts) -> Decision:
     if row is not None and not row.deleted:
         message = "the routes are withdrawn; waiting for the workers to report them gone"
         draft.put(conditions.DELETING, True, "Withdrawing", message)
-        return draft.decision(Action.WITHDRAW, awaits_fleet=True)
+        return draft.decision(Action.WITHDRAW, requeue_after=_patience(facts), awaits_fleet=True)
     silent = _silent(facts)
     if silent and facts.deleting_for < DEADLINE:
         message = f"waiting for {silent} to report the routes gone, for {DEADLINE:.0f} s at most"
         draft.put(conditions.DELETING, True, "Draining", message)
-        return draft.decision(requeue_after=DEADLINE - facts.deleting_for, awaits_fleet=True)
+        return draft.decision(requeue_after=_patience(facts), awaits_fleet=True)
     return _finalize(draft, facts, silent)
+
+
+def _patience(facts: Facts) -> float:
+    """Seconds until time alone may change the answer: the deadline, or the fleet's settling."""
+    remaining = max(DEADLINE - facts.deleting_for, 0.0)
+    return remaining if facts.fleet.settled and judging.counted(facts.fleet) else min(remaining, _LOOK_AGAIN)
 
 
 def _silent(facts: Facts) -> str:

@@ -39,6 +39,7 @@ class ProcessStore:
         self.cut_off = False
         self.id = store.id
         self.writes = 0
+        """Commits of the reconciler: those that carry an epoch."""
         self.gate: Callable[[str], Awaitable[None]] | None = None
         """Awaited before and after each call with ``read``, ``write``, ``written``: where tests hold a process."""
 
@@ -54,7 +55,7 @@ class ProcessStore:
 
     async def write(self, unit: Callable[[Transaction], T], *, epoch: int | None = None) -> T:
         await self._pass("write")
-        self.writes += 1
+        self.writes += epoch is not None
         result = await self._store.write(unit, epoch=epoch)
         await self._pass("written")
         return result
