@@ -35,7 +35,7 @@ def take(
     Returns the claims of others that stand in the way, oldest first.
     """
     ledger.flush(CLAIMS)
-    rows = ledger.connection.execute(_OF_NAMESPACE, {"api_version": api_version, "namespace": namespace})
+    rows = ledger.ask(_OF_NAMESPACE, {"api_version": api_version, "namespace": namespace})
     held = {(claim.method, claim.shape): claim for claim in map(encoding.claim, rows)}
     others = [
         held[method, shape]
@@ -57,7 +57,7 @@ def release(ledger: Ledger, uid: str, keep: Collection[tuple[str, str, str, str]
     """Give up a uid's claims but those of ``keep``: (apiVersion, namespace, method, shape)."""
     kept = set(keep)
     ledger.flush(CLAIMS)
-    for claim in map(encoding.claim, ledger.connection.execute(_OF_UID, {"uid": uid}).all()):
+    for claim in map(encoding.claim, ledger.ask(_OF_UID, {"uid": uid})):
         if (claim.api_version, claim.namespace, claim.method, claim.shape) not in kept:
             ledger.wait(
                 CLAIMS,

@@ -91,7 +91,7 @@ def rewrite(ledger: Ledger, epoch: int) -> list[DesiredRow]:
     """Write every row anew under ``epoch``, in the order they had."""
     ledger.flush(DESIRED)
     written = []
-    for old in map(encoding.desired_row, ledger.connection.execute(_ALL).all()):
+    for old in map(encoding.desired_row, ledger.ask(_ALL)):
         row = replace(old, epoch=epoch, revision=ledger.advance())
         _write(ledger, old, row)
         written.append(row)
@@ -102,8 +102,8 @@ def rewrite(ledger: Ledger, epoch: int) -> list[DesiredRow]:
 
 def _stored(ledger: Ledger, key: str) -> DesiredRow | None:
     ledger.flush(DESIRED)
-    row = ledger.connection.execute(_ROW, {"key": key}).first()
-    return None if row is None else encoding.desired_row(row)
+    found = ledger.ask(_ROW, {"key": key})
+    return encoding.desired_row(found[0]) if found else None
 
 
 def _write(ledger: Ledger, old: DesiredRow | None, row: DesiredRow) -> None:
@@ -128,7 +128,7 @@ def _member(row: DesiredRow) -> int:
 
 def _head(ledger: Ledger) -> DesiredHead:
     if ledger.head is None:
-        ledger.head = DesiredHead(*ledger.connection.execute(_HEAD).one())
+        ledger.head = DesiredHead(*ledger.ask(_HEAD)[0])
     return ledger.head
 
 

@@ -158,7 +158,8 @@ def outbox_row(row: Sequence[Any]) -> OutboxRow:
 
 def desired_row(row: Sequence[Any]) -> DesiredRow:
     """A row of `DESIRED_COLUMNS` as a desired row."""
-    return DesiredRow(*row)
+    key, kind, name, uid, generation, epoch, revision, digest, payload, deleted = row
+    return DesiredRow(key, kind, name, uid, generation, epoch, revision, digest, payload, bool(deleted))
 
 
 def claim(row: Sequence[Any]) -> Claim:

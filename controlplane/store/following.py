@@ -14,7 +14,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, select
 
 from controlplane import errors
-from controlplane.store import encoding
+from controlplane.store import encoding, executing
 from controlplane.store.readings import Reading
 from controlplane.store.records import Batch, Change
 from controlplane.store.tables import CHANGES, DESIRED, META, OUTBOX
@@ -45,7 +45,7 @@ _DESIRED: Final = (
 
 def newest(connection: Connection) -> int:
     """The newest revision that a connection sees."""
-    return int(connection.execute(_REVISION).scalar_one())
+    return int(executing.rows(connection, _REVISION, {})[0][0])
 
 
 def missed(connection: Connection, after: int, upto: int) -> Batch:
@@ -53,9 +53,9 @@ def missed(connection: Connection, after: int, upto: int) -> Batch:
     span = {"after": after, "upto": upto}
     return Batch(
         upto,
-        tuple(encoding.change(row) for row in connection.execute(_CHANGES, span)),
-        tuple(encoding.outbox_row(row) for row in connection.execute(_OUTBOX, span)),
-        tuple(encoding.desired_row(row) for row in connection.execute(_DESIRED, span)),
+        tuple(encoding.change(row) for row in executing.rows(connection, _CHANGES, span)),
+        tuple(encoding.outbox_row(row) for row in executing.rows(connection, _OUTBOX, span)),
+        tuple(encoding.desired_row(row) for row in executing.rows(connection, _DESIRED, span)),
     )
 
 

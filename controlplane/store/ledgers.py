@@ -15,7 +15,7 @@ from typing import Any, Final
 from sqlalchemy import Connection, Executable, Table, bindparam, delete, insert, select, update
 
 from controlplane import errors
-from controlplane.store import encoding
+from controlplane.store import encoding, executing
 from controlplane.store.records import Batch, Change, DesiredHead, DesiredRow, OutboxRow, Record
 from controlplane.store.tables import CHANGES, META, OBJECTS, OUTBOX
 from schemas.meta import now_text
@@ -65,7 +65,7 @@ class Ledger:
         self.connection = connection
         self.now = now
         self.at = now_text(now)
-        self.first, self.compacted = connection.execute(_META).one()
+        ((self.first, self.compacted),) = self.ask(_META)
         """The revision at which the transaction began, and how far the change log was cut."""
         self.revision: int = self.first
         self.writes = 0
@@ -83,6 +83,10 @@ class Ledger:
         self._waiting: dict[Table, list[tuple[Executable, list[Mapping[str, Any]]]]] = {}
         self._latest: dict[str, dict[str, Any]] = {}
 
+    def ask(self, statement: Executable, asked: Mapping[str, Any] | None = None) -> list[Any]:
+        """The rows of a query, as the database is without the writes that wait."""
+        return executing.rows(self.connection, statement, asked or {})
+
     def advance(self) -> int:
         """The next revision, for a write that happens now."""
         self.revision += 1
@@ -94,7 +98,8 @@ class Ledger:
         key = (kind, name)
         if key not in self._seen:
             self.flush(OBJECTS)
-            self._seen[key] = self.connection.execute(_OBJECT, {"kind": kind, "name": name}).first()
+            found = self.ask(_OBJECT, {"kind": kind, "name": name})
+            self._seen[key] = found[0] if found else None
         return self._seen[key]
 
     def insert_object(self, record: Record) -> None:
@@ -165,7 +170,7 @@ class Ledger:
     def run(self, table: Table, statement: Executable, values: Mapping[str, Any] | None = None) -> int:
         """Write now, after what waits for ``table``; how many rows were hit."""
         self.flush(table)
-        hit = self.connection.execute(statement, dict(values or {})).rowcount
+        hit = executing.write(self.connection, statement, [values or {}])
         if hit:
             self.writes += 1
         return hit
@@ -174,7 +179,7 @@ class Ledger:
         """Write all that waits and, last, the counter; what this transaction brought."""
         self.flush()
         if self.revision != self.first:
-            self.connection.execute(_COUNT, {"revision_": self.revision})
+            self.run(META, _COUNT, {"revision_": self.revision})
         return Batch(self.revision, tuple(self.changes), tuple(self.outbox), tuple(self.desired))
 
     def _remember(self, row: dict[str, Any]) -> None:
@@ -183,7 +188,7 @@ class Ledger:
 
     def _execute(self, statement: Executable, rows: list[Mapping[str, Any]]) -> None:
         try:
-            hit = self.connection.execute(statement, rows if len(rows) > 1 else rows[0]).rowcount
+            hit = executing.write(self.connection, statement, rows)
         except Exception:
             self.spoiled = True
             raise

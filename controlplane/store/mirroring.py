@@ -127,9 +127,7 @@ def settle(ledger: Ledger, edit: RowEdit, error: str | None) -> None:
 def _check_pair(ledger: Ledger, record: Record, row: dict[str, Any]) -> None:
     ledger.flush(ACCESS_ROWS)
     organisation, module = names.object_name(row["organisation_id"]), names.object_name(row["module_id"])
-    other = ledger.connection.execute(
-        _PAIR, {"organisation": organisation, "module": module, "name": names.object_name(record.name)}
-    ).scalar()
-    if other is not None:
-        message = f"{organisation} has access to {module} already, in ModuleAccess {other!r}; change that one"
+    others = ledger.ask(_PAIR, {"organisation": organisation, "module": module, "name": names.object_name(record.name)})
+    if others:
+        message = f"{organisation} has access to {module} already, in ModuleAccess {others[0][0]!r}; change that one"
         raise errors.Invalid([Violation(pointer="/spec/module", message=message, reason="FieldValueDuplicate")])

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, bindparam, func, select
 from sqlalchemy.sql import Select
 
 from controlplane import errors
-from controlplane.store import encoding
+from controlplane.store import encoding, executing
 from controlplane.store.records import (
     Change,
     Claim,
@@ -86,6 +86,14 @@ _DESIRED = select(*encoding.DESIRED_COLUMNS).order_by(DESIRED.c.revision)
 _DESIRED_ROW = select(*encoding.DESIRED_COLUMNS).where(DESIRED.c.key == bindparam("key"))
 _HEAD = select(DESIRED_HEAD.c.epoch, DESIRED_HEAD.c.revision, DESIRED_HEAD.c.count, DESIRED_HEAD.c.hash)
 _CLAIMS = select(*encoding.CLAIM_COLUMNS).order_by(CLAIMS.c.revision, CLAIMS.c.shape, CLAIMS.c.method)
+_CLAIMS_BY = {
+    (): _CLAIMS,
+    ("api_version",): _CLAIMS.where(CLAIMS.c.api_version == bindparam("api_version")),
+    ("namespace",): _CLAIMS.where(CLAIMS.c.namespace == bindparam("namespace")),
+    ("api_version", "namespace"): _CLAIMS.where(
+        CLAIMS.c.api_version == bindparam("api_version"), CLAIMS.c.namespace == bindparam("namespace")
+    ),
+}
 _CLAIMS_OF = _CLAIMS.where(CLAIMS.c.uid == bindparam("uid"))
 _INSPECTION = select(INSPECTIONS.c.report).where(INSPECTIONS.c.key == bindparam("key"))
 _HISTORY = (
@@ -197,15 +205,9 @@ class Reading:
 
     def claims(self, api_version: str | None = None, namespace: str | None = None) -> builtins.list[Claim]:
         """Route claims, oldest first; all, or those of a version, of a namespace."""
-        statement = _CLAIMS
-        asked = {}
-        if api_version is not None:
-            statement = statement.where(CLAIMS.c.api_version == bindparam("api_version"))
-            asked["api_version"] = api_version
-        if namespace is not None:
-            statement = statement.where(CLAIMS.c.namespace == bindparam("namespace"))
-            asked["namespace"] = namespace
-        return [encoding.claim(row) for row in self._all(statement, asked)]
+        asked = {"api_version": api_version, "namespace": namespace}
+        given = {name: value for name, value in asked.items() if value is not None}
+        return [encoding.claim(row) for row in self._all(_CLAIMS_BY[tuple(given)], given)]
 
     def claims_of(self, uid: str) -> builtins.list[Claim]:
         """The routes that one module holds."""
@@ -258,13 +260,15 @@ class Reading:
         return self._connection
 
     def _all(self, statement: Select[Any], asked: Mapping[str, Any] | None = None) -> builtins.list[Any]:
-        return [*self._open().execute(statement, asked or {})]
+        return executing.rows(self._open(), statement, asked or {})
 
     def _first(self, statement: Select[Any], asked: Mapping[str, Any] | None = None) -> Any:
-        return self._open().execute(statement, asked or {}).first()
+        found = self._all(statement, asked)
+        return found[0] if found else None
 
     def _one(self, statement: Select[Any], asked: Mapping[str, Any] | None = None) -> Any:
-        return self._open().execute(statement, asked or {}).one()
+        (row,) = self._all(statement, asked)
+        return row
 
 
 def _loaded(text: str | None) -> Json | None:

@@ -255,14 +255,6 @@ class Transaction(Reading):
         self.ledger.flush()
         return super()._all(statement, asked)
 
-    def _first(self, statement: Select[Any], asked: Mapping[str, Any] | None = None) -> Any:
-        self.ledger.flush()
-        return super()._first(statement, asked)
-
-    def _one(self, statement: Select[Any], asked: Mapping[str, Any] | None = None) -> Any:
-        self.ledger.flush()
-        return super()._one(statement, asked)
-
 
 def _current(row: Sequence[Any] | None, record: Record) -> Sequence[Any]:
     """The stored row, if it is the one that ``record`` was made from."""

@@ -5,6 +5,7 @@ with `sqlite_store`.
 """
 
 import subprocess
+import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -71,9 +72,12 @@ class Postgres:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
-    """A running PostgreSQL, for the whole session."""
-    server = _started(tmp_path_factory.mktemp("postgres"))
+def postgres_server() -> Iterator[Postgres]:
+    """A running PostgreSQL, for the whole session.
+
+    Its folder is not pytest's: each session that starts closes that to other users, such as the server's.
+    """
+    server = _started(Path(tempfile.mkdtemp(prefix="modplane-postgres-")))
     postgres = Postgres(server)
     postgres.run("ALTER SYSTEM SET fsync = off")
     postgres.run("SELECT pg_reload_conf()")

@@ -17,6 +17,7 @@ from controlplane import errors
 from controlplane.store import stores, transactions
 from controlplane.store.records import Batch, Record
 from tests.doubles import records
+from tests.doubles.clock import FakeClock
 from tests.doubles.databases import Postgres, opened, sqlite_url
 from tests.doubles.polling import until
 
@@ -52,7 +53,7 @@ async def test_units_that_wait_share_one_commit(store: stores.Store) -> None:
     gate, holding = await held(store)
     before = store.commits
     writes = [asyncio.create_task(store.write(put(f"m-{number}"))) for number in range(50)]
-    await asyncio.sleep(0)
+    await FakeClock.settle()
     gate.open.set()
     stored = await asyncio.gather(*writes)
     await holding
@@ -66,7 +67,7 @@ async def test_a_unit_that_fails_before_writing_leaves_its_group_in_peace(store:
     before = store.commits
     names = ("a", "taken", "b")
     writes = [asyncio.create_task(store.write(put(name))) for name in names]
-    await asyncio.sleep(0)
+    await FakeClock.settle()
     gate.open.set()
     outcomes = await asyncio.gather(*writes, return_exceptions=True)
     await holding
@@ -86,7 +87,7 @@ async def test_a_unit_that_fails_after_writing_fails_alone(store: stores.Store) 
     first = await store.write(put("first"))
     gate, holding = await held(store)
     writes = [asyncio.create_task(store.write(unit)) for unit in (put("a"), bad, put("b"), tampers, put("c"))]
-    await asyncio.sleep(0)
+    await FakeClock.settle()
     gate.open.set()
     outcomes = await asyncio.gather(*writes, return_exceptions=True)
     await holding
@@ -199,7 +200,7 @@ async def test_a_cancelled_caller_disturbs_nobody(store: stores.Store) -> None:
     gate, holding = await held(store)
     gone = asyncio.create_task(store.write(put("gone")))
     stays = asyncio.create_task(store.write(put("stays")))
-    await asyncio.sleep(0)
+    await FakeClock.settle()
     gone.cancel()
     gate.open.set()
     await asyncio.gather(holding, stays)
@@ -210,7 +211,7 @@ async def test_a_cancelled_caller_disturbs_nobody(store: stores.Store) -> None:
 async def test_a_closed_store_refuses_and_finishes_what_it_took(database_url: str) -> None:
     async with opened(database_url) as store:
         writing = asyncio.create_task(store.write(put("last")))
-        await asyncio.sleep(0)
+        await FakeClock.settle()
         await store.close()
         assert (await writing).name == "last"
         for call in (store.write(put("late")), store.read(lambda reading: reading.revision)):
