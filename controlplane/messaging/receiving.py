@@ -4,7 +4,7 @@
            └─▶ roll ──▶ Worker object, joined / lost event (grouped, fenced)
 
 Always: an expired report is no news, only the silence on our own clock is; a report that was already there when we
-began to follow is not taken for a sign of life unless it is newer than what we heard before.
+began to follow is a sign of life only if it is no older than a report may be, or newer than what we heard before.
 Called by `controlplane.messaging.messengers`; tells the fleet, the projection (who may be behind) and the store.
 """
 
@@ -36,6 +36,8 @@ from schemas.reports import WorkerReport
 logger = structlog.get_logger("controlplane.messaging.receiving")
 
 KIND: Final = "Worker"
+FRESH_SECONDS: Final = 3.5
+"""A report of this age, on the server's clock, is as good as one that just came: workers report every three."""
 _LOOK_SECONDS: Final = 1.0
 _TROUBLE: Final = (LinkError, NatsError, OSError, buckets.GapError)
 
@@ -105,7 +107,7 @@ class Receiver:
         while True:
             session = await self._link.session()
             try:
-                await streams.ensure(session, streams.WORKERS)
+                asked_at = (await streams.ensure(session, streams.WORKERS)).asked_at
                 async with contextlib.aclosing(buckets.follow(session, names.BUCKET_WORKERS)) as following:
                     live = False
                     async for entry in following:
@@ -113,7 +115,7 @@ class Receiver:
                         if entry is None:
                             live = True
                         else:
-                            self._take(entry, live=live)
+                            self._take(entry, live=live or asked_at - entry.stored_at <= FRESH_SECONDS)
             except _TROUBLE as trouble:
                 failures += 1
                 logger.warning("worker reports interrupted", reason=f"{type(trouble).__name__}: {trouble}"[:200])

@@ -14,6 +14,7 @@ import contextlib
 import json
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final
 
@@ -74,6 +75,8 @@ class BucketInfo:
     messages: int
     size: int
     """Bytes that its messages take."""
+    asked_at: float
+    """When the server said so, seconds since 1970 on its own clock, as `Entry.stored_at` is."""
     config: Mapping[str, Any]
 
 
@@ -138,7 +141,10 @@ async def stream_info(session: Session, stream: str, *, deadline: float = CALL_S
         except NotFoundError:
             return None
     state = answer["state"]
-    return BucketInfo(answer["created"], state["last_seq"], state["messages"], state["bytes"], answer["config"])
+    asked_at = datetime.fromisoformat(answer["ts"]).timestamp()
+    return BucketInfo(
+        answer["created"], state["last_seq"], state["messages"], state["bytes"], asked_at, answer["config"]
+    )
 
 
 async def read(session: Session, bucket: str) -> dict[str, Entry]:
