@@ -41,9 +41,9 @@ def encode(document: Json) -> tuple[str, list[Violation]]:
         size = len(json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace"))
     if size > MAX_BYTES:
         problems.append(_too_big(size))
-    elif text.count("{") + text.count("[") > MAX_DEPTH and _depth(document) > MAX_DEPTH:
+    elif text.count("{") + text.count("[") > MAX_DEPTH and depth(document) > MAX_DEPTH:
         problems.append(_too_deep())
-    elif size > MAX_NODES and _nodes(document) > MAX_NODES:
+    elif size > MAX_NODES and nodes(document) > MAX_NODES:
         problems.append(_too_many())
     if not problems and ("\\u" in text or _ESCAPED_CONTROL.search(text)):
         problems.extend(_odd_characters("", document))
@@ -74,17 +74,19 @@ def _too_many() -> Violation:
     )
 
 
-def _depth(document: Any) -> int:
-    level, depth = [document], 0
-    while level and depth <= MAX_DEPTH:
+def depth(document: Any, most: int = MAX_DEPTH) -> int:
+    """How deep objects and lists are nested; counting stops beyond ``most``."""
+    level, reached = [document], 0
+    while level and reached <= most:
         level = [child for value in level for child in _children(value) if isinstance(child, dict | list)]
-        depth += 1
-    return depth
+        reached += 1
+    return reached
 
 
-def _nodes(document: Any) -> int:
+def nodes(document: Any, most: int = MAX_NODES) -> int:
+    """How many keys and values there are; counting stops beyond ``most``."""
     stack, count = [document], 0
-    while stack and count <= MAX_NODES:
+    while stack and count <= most:
         value = stack.pop()
         count += 1 + (len(value) if isinstance(value, dict) else 0)
         stack.extend(_children(value))

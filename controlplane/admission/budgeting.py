@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias
 from controlplane.admission import pointers
 from schemas.meta import Json
 
-MAX_PAIRS: Final = 100_000
+MAX_PAIRS: Final = 50_000
 """Pairs of rule and value that are looked at; more is too much work by itself."""
 
 _LISTS: Final = ("allOf", "anyOf", "oneOf")

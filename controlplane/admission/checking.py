@@ -25,21 +25,20 @@ def violations(kind: kinds.Kind, text: str) -> list[Violation]:
 
 
 def without_nulls(model: type[Model], document: Json) -> Json:
-    """``document`` without null in known fields, where it means the same as leaving them out; free form stays."""
-    kept: Json = {}
-    by_name = {defaulting.wire_name(model, name): field for name, field in model.model_fields.items()}
-    for key, value in document.items():
-        field = by_name.get(key)
-        inner = defaulting.model_in(field.annotation) if field is not None else None
-        if value is None and field is not None:
-            continue
-        kept[key] = value if inner is None else _value_without_nulls(inner, value)
-    return kept
+    """A copy of ``document`` without null in known fields, where it means the same as leaving them out."""
+    known = defaulting.models_by_field(model)
+    return {
+        key: _value_without_nulls(known.get(key), value)
+        for key, value in document.items()
+        if value is not None or key not in known
+    }
 
 
-def _value_without_nulls(inner: type[Model], value: Any) -> Any:
+def _value_without_nulls(inner: type[Model] | None, value: Any) -> Any:
+    if inner is None:
+        return defaulting.copied(value)
     if isinstance(value, list):
-        return [without_nulls(inner, item) if isinstance(item, dict) else item for item in value]
+        return [_value_without_nulls(inner, item) if isinstance(item, dict) else item for item in value]
     return without_nulls(inner, value) if isinstance(value, dict) else value
 
 
@@ -58,7 +57,7 @@ def _unknown(model: type[Model], place: tuple[str | int, ...]) -> str:
     """A field that does not exist: the closest one beside it, or the same one elsewhere."""
     word, around = str(place[-1]), pointers.join(place[:-1])
     owner = _model_at(model, place[:-1])
-    known = [defaulting.wire_name(owner, name) for name in owner.model_fields] if owner is not None else []
+    known = list(defaulting.models_by_field(owner)) if owner is not None else []
     message = f"{pointers.dotted(pointers.join(place))} is not a field that exists."
     near = wording.closest(word, known)
     if near is not None:
@@ -77,8 +76,7 @@ def _model_at(model: type[Model], place: tuple[str | int, ...]) -> type[Model] |
             continue
         if found is None:
             return None
-        by_name = {defaulting.wire_name(found, name): field for name, field in found.model_fields.items()}
-        found = defaulting.model_in(by_name[part].annotation) if part in by_name else None
+        found = defaulting.models_by_field(found).get(part)
     return found
 
 

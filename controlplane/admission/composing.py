@@ -8,7 +8,7 @@ time, only when somebody asks.  Called by the command line, the API and discover
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from controlplane.admission import jsonreading, pointers, wording, yamlreading
 from controlplane.admission.growing import Growth, Limits, Mark, TextProblem
@@ -23,38 +23,59 @@ _DIVIDER: Final = re.compile(rb"^(?:---|\.\.\.)(?=[ \t\r\n]|\Z)", re.MULTILINE)
 _ODD: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _BLANK: Final = re.compile(r"(?:[ \t]*(?:#[^\n]*)?(?:\r?\n|\Z))*\Z")
 _DIRECTIVE: Final = re.compile(r"^%YAML[ \t]+1\.[12][ \t]*(?:#.*)?\r?$", re.MULTILINE)
+_LIST: Final = re.compile(rb"""(?:^|[{,])[ \t"']*kind["']?[ \t]*:[ \t]*["']?[A-Za-z]*List\b""", re.MULTILINE)
+"""How a list of objects says that it is one, as ``get -o yaml`` and ``-o json`` write it."""
 _KEY_REASONS: Final = frozenset({"FieldValueForbidden", "FieldValueDuplicate"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Text:
     """What a document was read from, kept to find places in it."""
 
     text: str
     syntax: Syntax
     limits: Limits
+    base: Mark
+    growth: Growth | None = None
+
+    def read(self) -> Growth:
+        """The document; read fast, and if that finds something odd, once more with care."""
+        growth = Growth(self.limits, self.base)
+        reading = yamlreading if self.syntax == "yaml" else jsonreading
+        return growth if reading.read_fast(self.text, growth) else self.places()
+
+    def places(self) -> Growth:
+        """The document with the place of everything in it."""
+        if self.growth is None:
+            self.growth = Growth(self.limits, self.base)
+            (yamlreading if self.syntax == "yaml" else jsonreading).read(self.text, self.growth)
+        return self.growth
 
 
 class Document:
-    """One document of a text."""
+    """One document of a text, or one item of a ``List`` in it."""
 
-    __slots__ = ("_growth", "_text", "index", "line", "problems", "value")
+    __slots__ = ("_text", "_within", "index", "line", "problems", "value")
 
-    def __init__(self, value: Json, line: int, index: int, problems: list[Violation], text: _Text) -> None:
+    def __init__(
+        self, value: Json, line: int, index: int, problems: list[Violation], text: _Text, within: str = ""
+    ) -> None:
         """``line``: where it begins in its file, from 1; ``index``: which of the file's documents, from 0.
 
         ``value`` is of use only without ``problems``.
         """
         self.value, self.line, self.index, self.problems = value, line, index, problems
-        self._text = text
-        self._growth: Growth | None = None
+        self._text, self._within = text, within
 
     def __repr__(self) -> str:
         return f"Document(index={self.index}, line={self.line}, problems={len(self.problems)})"
 
     def mark(self, pointer: str) -> Mark:
         """(line, column) of the value that a pointer names; of its closest surroundings if there is none."""
-        growth = self._places()
+        for problem in self.problems:
+            if isinstance(problem, TextProblem) and problem.pointer == pointer:
+                return problem.line, problem.column
+        growth, pointer = self._text.places(), self._within + pointer
         while pointer and pointer not in growth.values:
             pointer = pointers.parent(pointer)
         value = growth.values.get(pointer, (self.line, 1))
@@ -65,15 +86,10 @@ class Document:
         """(line, column) of a violation: of the key if the key is what is wrong, of the value otherwise."""
         if isinstance(violation, TextProblem):
             return violation.line, violation.column
-        growth = self._places()
-        if violation.reason in _KEY_REASONS and violation.pointer in growth.keys:
-            return growth.keys[violation.pointer]
+        keys = self._text.places().keys
+        if violation.reason in _KEY_REASONS and self._within + violation.pointer in keys:
+            return keys[self._within + violation.pointer]
         return self.mark(violation.pointer)
-
-    def _places(self) -> Growth:
-        if self._growth is None:
-            self._growth = _read(self._text, (self.line, 1), marked=True)
-        return self._growth
 
 
 def compose(data: bytes, *, syntax: Syntax | None = None, limits: Limits = DEFAULT_LIMITS) -> list[Document]:
@@ -91,20 +107,18 @@ def stream(data: bytes, *, syntax: Syntax | None = None, limits: Limits = DEFAUL
         return
     data = data.removeprefix(b"\xef\xbb\xbf")
     if syntax == "json" or (syntax is None and data[:64].lstrip()[:1] in (b"{", b"[")):
-        document = _document(data, 1, 0, "json", limits)
-        if syntax == "json" or (document is not None and not document.problems):
-            if document is not None:
-                yield document
+        found = _documents(data, 1, 0, "json", limits)
+        if syntax == "json" or not any(document.problems for document in found):
+            yield from found
             return
     index = 0
     for line, chunk in _chunks(data):
-        if index == limits.documents:
+        if index >= limits.documents:
             yield _failed(f"The text has more than {limits.documents:,} documents; split it.", line, index)
             return
-        document = _document(chunk, line, index, "yaml", limits)
-        if document is not None:
-            yield document
-            index += 1
+        found = _documents(chunk, line, index, "yaml", limits)
+        yield from found
+        index += len(found)
 
 
 def _chunks(data: bytes) -> Iterator[tuple[int, bytes]]:
@@ -119,11 +133,51 @@ def _chunks(data: bytes) -> Iterator[tuple[int, bytes]]:
         yield line, data[start:]
 
 
-def _document(data: bytes, line: int, index: int, syntax: Syntax, limits: Limits) -> Document | None:
-    """One document's bytes, read; None: there is nothing but space and comments."""
-    if len(data) > limits.document_bytes:
-        message = f"The document has {len(data):,} bytes, but {limits.document_bytes:,} are allowed; split it."
-        return _failed(message, line, index, "DocumentTooLarge")
+def _documents(data: bytes, line: int, index: int, syntax: Syntax, limits: Limits) -> list[Document]:
+    """One document's bytes, read: none if there is nothing but space and comments, several if it is a ``List``."""
+    listed = _LIST.search(data[:1024]) is not None or _LIST.search(data[-1024:]) is not None
+    bounds = limits.for_lists() if listed else limits
+    if len(data) > bounds.document_bytes:
+        message = f"The document has {len(data):,} bytes, but {bounds.document_bytes:,} are allowed; split it."
+        return [_failed(message, line, index, "DocumentTooLarge")]
+    text = _decoded(data, line, index, syntax)
+    if isinstance(text, Document):
+        return [text]
+    source = _Text(text, syntax, bounds, (line, 1))
+    if syntax == "yaml":
+        source.text = _DIRECTIVE.sub("", text)
+        if _BLANK.match(source.text.removeprefix("---")):
+            return []
+    growth = source.read()
+    value, problems = growth.root, list[Violation](growth.problems)
+    if not problems and value is None and syntax == "yaml":
+        return []
+    if not isinstance(value, dict):
+        message = f"A document is an object with apiVersion, kind, metadata and spec, not {wording.kind_of(value)}."
+        at = growth.values.get("", growth.base)
+        problems = problems or [_whole(message, at, "FieldValueTypeInvalid")]
+        value = {}
+    if listed and not problems and isinstance(value.get("items"), list):
+        return list(_items(value["items"], index, source))
+    return [Document(value, line, index, problems, source)]
+
+
+def _items(items: list[Any], index: int, source: _Text) -> Iterator[Document]:
+    """The items of a ``List``, each as a document of its own."""
+    for place, item in enumerate(items):
+        within = f"/items/{place}"
+        problems: list[Violation] = []
+        if not isinstance(item, dict):
+            message = (
+                f"An item of a List is an object with apiVersion, kind, metadata and spec, not {wording.kind_of(item)}."
+            )
+            problems.append(_whole(message, source.places().values[within], "FieldValueTypeInvalid"))
+        value = item if isinstance(item, dict) else {}
+        yield Document(value, source.base[0], index + place, problems, source, within)
+
+
+def _decoded(data: bytes, line: int, index: int, syntax: Syntax) -> str | Document:
+    """The text, or a document that says which byte or character is wrong with it."""
     try:
         text = data.decode()
     except UnicodeDecodeError as error:
@@ -131,35 +185,11 @@ def _document(data: bytes, line: int, index: int, syntax: Syntax, limits: Limits
         message = f"The byte 0x{data[error.start]:02X} is not UTF-8; save the file as UTF-8."
         return _failed(message, place[0], index, column=place[1])
     odd = _ODD.search(text)
-    if odd is not None and not (syntax == "json" and ord(odd.group()) == 0x7F):
-        place = _offset_place(text[: odd.start()], line)
-        message = f"The character U+{ord(odd.group()):04X} is not allowed in a document; remove it."
-        return _failed(message, place[0], index, column=place[1])
-    if syntax == "yaml":
-        text = _DIRECTIVE.sub("", text)
-        if _BLANK.match(text.removeprefix("---")):
-            return None
-    source = _Text(text, syntax, limits)
-    growth = _read(source, (line, 1))
-    value = growth.root
-    if not growth.problems and value is None and syntax == "yaml":
-        return None
-    problems: list[Violation] = list(growth.problems)
-    if not isinstance(value, dict):
-        message = f"A document is an object with apiVersion, kind, metadata and spec, not {wording.kind_of(value)}."
-        at = growth.values.get("", growth.base)
-        problems = problems or [_whole(message, at, "FieldValueTypeInvalid")]
-        value = {}
-    return Document(value, line, index, problems, source)
-
-
-def _read(text: _Text, base: Mark, *, marked: bool = False) -> Growth:
-    """Read fast; if that finds something odd, or places are wanted, read again with care."""
-    growth = Growth(text.limits, base)
-    reading = yamlreading if text.syntax == "yaml" else jsonreading
-    if marked or not reading.read_fast(text.text, growth):
-        reading.read(text.text, growth)
-    return growth
+    if odd is None or (syntax == "json" and ord(odd.group()) == 0x7F):
+        return text
+    place = _offset_place(text[: odd.start()], line)
+    message = f"The character U+{ord(odd.group()):04X} is not allowed in a document; remove it."
+    return _failed(message, place[0], index, column=place[1])
 
 
 def _whole(message: str, place: Mark, reason: str = "SyntaxInvalid") -> TextProblem:
@@ -168,7 +198,8 @@ def _whole(message: str, place: Mark, reason: str = "SyntaxInvalid") -> TextProb
 
 def _failed(message: str, line: int, index: int, reason: str = "SyntaxInvalid", column: int = 1) -> Document:
     """A document that cannot be read at all."""
-    return Document({}, line, index, [_whole(message, (line, column), reason)], _Text("", "yaml", DEFAULT_LIMITS))
+    source = _Text("", "yaml", DEFAULT_LIMITS, (line, 1))
+    return Document({}, line, index, [_whole(message, (line, column), reason)], source)
 
 
 def _offset_place(before: str, line: int) -> Mark:

@@ -5,7 +5,7 @@ stays; work stops at the first limit that is passed.  Called by `yamlreading` an
 syntax; `composing` makes documents of what comes out.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NoReturn, TypeAlias
 
 from controlplane.admission import bounds, pointers
@@ -27,6 +27,13 @@ class Limits:
     nodes: int = bounds.MAX_NODES
     documents: int = 100_000
     stream_bytes: int = 64 * 1024 * 1024
+    list_bytes: int = 16 * 1024 * 1024
+    """Of a document that is a ``List`` of others, each of which `validating` bounds again."""
+
+    def for_lists(self) -> "Limits":
+        """The limits of a ``List``: two levels more, and as much text and as many nodes as its items may have."""
+        nodes = self.nodes * max(self.list_bytes // self.document_bytes, 1)
+        return replace(self, document_bytes=self.list_bytes, depth=self.depth + 2, nodes=nodes)
 
 
 class TextProblem(Violation):

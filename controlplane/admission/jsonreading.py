@@ -8,6 +8,7 @@ import json
 import re
 from typing import Any, Final
 
+from controlplane.admission import bounds
 from controlplane.admission.growing import Growth, Stop
 from controlplane.admission.yamlreading import NUMBER_MAX
 
@@ -26,14 +27,16 @@ class _Doubt(Exception):  # noqa: N818 (control flow: the slow reader finds the 
 
 def read_fast(text: str, growth: Growth) -> bool:
     """Read a document that has nothing wrong with it; False: nothing was read, ask `read`."""
-    if text.count("{") + text.count("[") > growth.limits.depth or len(text) > 2 * growth.limits.nodes:
-        return False
     try:
-        growth.root = json.loads(
-            text, object_pairs_hook=_pairs, parse_constant=_no, parse_int=_integer, parse_float=_fraction
-        )
+        root = json.loads(text, object_pairs_hook=_pairs, parse_constant=_no, parse_int=_integer, parse_float=_fraction)
     except (ValueError, RecursionError, _Doubt):
         return False
+    limits = growth.limits
+    if text.count("{") + text.count("[") > limits.depth and bounds.depth(root, limits.depth) > limits.depth:
+        return False
+    if len(text) > limits.nodes and bounds.nodes(root, limits.nodes) > limits.nodes:
+        return False
+    growth.root = root
     return True
 
 

@@ -4,6 +4,7 @@ Always holds: a rule never looks outside the document; what needs other modules 
 Called by `validating`.
 """
 
+import functools
 import keyword
 import re
 import sys
@@ -126,6 +127,7 @@ def dependencies(draft: Draft) -> Iterator[Violation]:
             )
 
 
+@functools.lru_cache(1024)
 def is_range(text: str) -> bool:
     """Whether ``text`` is a version range in npm's grammar."""
     if len(text) > RANGE_MAX or not text.isascii():

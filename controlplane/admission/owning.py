@@ -7,7 +7,6 @@ nothing from anybody; a write that changes nothing leaves ``managedFields`` as t
 Called by the write path with full (defaulted) specs; what comes out is validated again as a whole.
 """
 
-import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -191,7 +190,7 @@ class _Owners:
         for (manager, operation), groups in sorted(self._groups.items()):
             old = before.get((manager, operation))
             if old is not None and set(old.get("fields", ())) == groups:
-                entries.append(copy.deepcopy(old))
+                entries.append(defaulting.copied(old))
             elif groups:
                 fields = sorted(groups)
                 entries.append({"manager": manager, "operation": operation, "fields": fields, "time": now_text(now)})
@@ -245,9 +244,9 @@ def _content(groups: dict[str, Any]) -> Content:
         if where == "spec":
             top, _, piece = key.partition(".")
             if piece:
-                content.spec.setdefault(top, {})[piece] = copy.deepcopy(value)
+                content.spec.setdefault(top, {})[piece] = defaulting.copied(value)
             else:
-                content.spec[top] = copy.deepcopy(value)
+                content.spec[top] = defaulting.copied(value)
         elif group == LABELS:
             content.labels.update(value)
         elif group == ANNOTATIONS:
@@ -304,7 +303,7 @@ def _refused(current: Content, managed_fields: Iterable[Json], conflicts: dict[s
     return Applied(
         labels=dict(current.labels),
         annotations=dict(current.annotations),
-        spec=copy.deepcopy(current.spec),
-        managed_fields=[copy.deepcopy(entry) for entry in managed_fields],
+        spec=defaulting.copied(current.spec),
+        managed_fields=[defaulting.copied(entry) for entry in managed_fields],
         conflicts=conflicts,
     )

@@ -3,6 +3,7 @@
 Always holds: `join` and `split` undo each other.  Called by every other file of this room; nothing follows.
 """
 
+import functools
 from collections.abc import Iterable
 from typing import Any, Final
 
@@ -22,7 +23,7 @@ def join(parts: Iterable[str | int]) -> str:
 
 def split(pointer: str) -> list[str]:
     """The parts of a pointer."""
-    return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+    return list(_parts(pointer))
 
 
 def parent(pointer: str) -> str:
@@ -33,7 +34,7 @@ def parent(pointer: str) -> str:
 def get(document: Any, pointer: str) -> Any:
     """What a pointer names inside ``document``, or `MISSING`."""
     found = document
-    for part in split(pointer):
+    for part in _parts(pointer):
         if isinstance(found, dict):
             found = found.get(part, MISSING)
         elif isinstance(found, list) and part.isdecimal() and int(part) < len(found):
@@ -41,6 +42,11 @@ def get(document: Any, pointer: str) -> Any:
         else:
             return MISSING
     return found
+
+
+@functools.lru_cache(4096)
+def _parts(pointer: str) -> tuple[str, ...]:
+    return tuple(part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:])
 
 
 def dotted(pointer: str) -> str:

@@ -5,7 +5,6 @@ document given is not changed; a null in a known field means the same as leaving
 write path, discovery, rows and ``modplane validate``; `defaulting` and `owning` follow.
 """
 
-import copy
 from typing import Any, Final
 
 from controlplane.admission import bounds, checking, modulerules, otherrules, ruling, wording
@@ -91,10 +90,8 @@ def _no_kind(word: Any, found: kinds.Kind | None) -> Violation:
 
 
 def _normalised(kind: kinds.Kind, document: Json) -> Json:
-    normal = checking.without_nulls(kind.model, document)
-    normal.pop("status", None)
+    normal = checking.without_nulls(kind.model, {key: value for key, value in document.items() if key != "status"})
     normal["apiVersion"] = names.API_VERSION
-    normal = copy.deepcopy(normal)
     metadata, spec = normal.get("metadata"), normal.get("spec")
     if isinstance(spec, dict):
         _hyphens(spec, "module")

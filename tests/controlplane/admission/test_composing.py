@@ -148,6 +148,32 @@ def test_size_and_number_of_nodes_are_bounded() -> None:
     assert [bool(document.problems) for document in many] == [False, False, False, True]
 
 
+def test_a_list_is_its_items_each_in_its_place() -> None:
+    documents = composing.compose(
+        b"a: 1\n---\napiVersion: v1\nkind: List\nitems:\n- {b: 2}\n- 3\n- c:\n    d: 4\n---\ne: 5\n"
+    )
+    assert [document.value for document in documents] == [{"a": 1}, {"b": 2}, {}, {"c": {"d": 4}}, {"e": 5}]
+    assert [document.index for document in documents] == [0, 1, 2, 3, 4]
+    assert [bool(document.problems) for document in documents] == [False, False, True, False, False]
+    assert documents[2].locate(documents[2].problems[0]) == (7, 3)
+    assert documents[3].mark("/c/d") == (9, 8)
+    assert documents[3].locate(Violation(pointer="/c", message="", reason="FieldValueForbidden")) == (8, 3)
+
+
+@pytest.mark.parametrize("syntax", ["json", "yaml"])
+def test_a_list_may_be_longer_than_a_document(syntax: str) -> None:
+    whole = {"apiVersion": "v1", "kind": "List", "items": [{"n": index, "text": "x" * 100} for index in range(3000)]}
+    documents = composing.compose(json.dumps(whole, indent=1).encode(), syntax=syntax)  # type: ignore[arg-type]  # from parametrize
+    assert [document.value["n"] for document in documents] == list(range(3000))
+    assert documents[2999].mark("/n") == (6 + 2999 * 4, 9)
+
+
+def test_a_list_with_a_broken_item_is_broken() -> None:
+    document = one("kind: List\nitems:\n- {a: 1, a: 2}\n")
+    assert document.locate(document.problems[0]) == (3, 10)
+    assert document.mark("/items/0/a") == (3, 10)
+
+
 def test_an_alias_bomb_is_never_built() -> None:
     bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
         f"{chr(c)}: &{chr(c)} [{','.join(['*' + chr(c - 1)] * 9)}]\n" for c in range(98, 120)

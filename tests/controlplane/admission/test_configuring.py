@@ -54,6 +54,7 @@ def test_a_configuration_left_out_is_an_empty_one() -> None:
         ({"$ref": "http://127.0.0.1/x.json"}, "/spec/configSchema/$ref", "nothing is fetched"),
         ({"items": [{"$ref": "file:///etc/passwd"}]}, "/spec/configSchema/items/0/$ref", "nothing is fetched"),
         ({"$defs": {"a": {"$id": "x"}}}, "/spec/configSchema/$defs/a/$id", "an address of its own"),
+        ({"$schema": 3}, "/spec/configSchema/$schema", "is no valid JSON Schema"),
         ({"$ref": "#/$defs/none"}, "/spec/configSchema", "is no valid JSON Schema"),
         ({"$schema": "http://example.com/own"}, "/spec/configSchema", "is no valid JSON Schema"),
         ({"properties": {"a": {"pattern": "("}}}, "/spec/configSchema/properties/a/pattern", "is no valid JSON Schema"),
@@ -101,6 +102,11 @@ def test_much_work_tells_the_first_misfit_only() -> None:
     assert len(configuring.violations(doubling(8, leaf), {})) == configuring.MAX_FINDINGS
     assert len(configuring.violations(doubling(15, leaf), {})) == 1
     assert configuring.violations(doubling(15, {"type": "object"}), {}) == []
+
+
+def test_a_schema_that_is_too_deep_in_references_is_refused() -> None:
+    chain: Json = {"$defs": {f"d{level}": {"$ref": f"#/$defs/d{level + 1}"} for level in range(1000)}}
+    assert "multiplies itself" in faults({**chain, "$ref": "#/$defs/d0"}, {"a": 1})["/spec/configSchema"]
 
 
 def test_expressions_cannot_explode() -> None:
