@@ -228,12 +228,15 @@ def _with_digest(current: Record | None, wanted: Record, digests: Digests, now: 
 
     A source that vanished keeps the code that was packed from it; another path does not inherit it.
     """
-    if set(owning.owners_of(wanted.managed_fields, owning.DIGEST)) - {names.MANAGER_DISCOVERY}:
+    owners = owning.owners_of(wanted.managed_fields, owning.DIGEST)
+    if set(owners) - {names.MANAGER_DISCOVERY}:
         return wanted
     path = _path(wanted) or ""
     digest = digests(path)
     if digest is None and current is not None and _path(current) == path:
         digest = current.spec["source"].get("digest")
+    if digest == wanted.spec["source"].get("digest") and bool(owners) is (digest is not None):
+        return wanted
     content, who = _content(wanted), {"kind": wanted.kind, "name": wanted.name, "manager": names.MANAGER_DISCOVERY}
     if digest is None:
         source = {key: value for key, value in wanted.spec["source"].items() if key != "digest"}

@@ -1,5 +1,7 @@
 """What the API needs around it: sources, a discoverer, and documents to write."""
 
+import shutil
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -80,9 +82,23 @@ def organisation(name: str = "acme", **spec: Any) -> Json:
     return {"apiVersion": "modplane.dev/v1", "kind": "Organisation", "metadata": {"name": name}, "spec": spec}
 
 
+_TEMPLATES: list[tempfile.TemporaryDirectory[str]] = []
+
+
+async def _migrated() -> Path:
+    """An empty database, migrated once for all tests of this process."""
+    if not _TEMPLATES:
+        _TEMPLATES.append(tempfile.TemporaryDirectory())
+        store = await stores.open_store(f"sqlite:///{_TEMPLATES[0].name}/empty.db", clock=FakeClock())
+        await store.close()
+    return Path(_TEMPLATES[0].name) / "empty.db"
+
+
 @asynccontextmanager
 async def running(folder: Path, clock: Clock | None = None) -> AsyncIterator[Parts]:
     clock = clock or FakeClock()
+    if not (folder / "modplane.db").exists():
+        shutil.copyfile(await _migrated(), folder / "modplane.db")
     store = await stores.open_store(f"sqlite:///{folder / 'modplane.db'}", clock=clock)
     sources, discoverer = Sources(), Discoverer()
     writer = writing.Writer(store, clock, sources)

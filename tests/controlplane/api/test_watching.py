@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from controlplane.store import keeping
+from controlplane.store import following, keeping
 from tests.doubles.apiparts import MODULES, Parts, module, organisation
 from tests.doubles.apiserver import Served, serving
 from tests.doubles.clock import FakeClock
@@ -186,12 +186,15 @@ async def test_a_watch_ends_with_its_store(parts: Parts, served: Served) -> None
         assert await watcher.ended() == []
 
 
-async def test_a_slow_reader_misses_nothing(parts: Parts, served: Served) -> None:
+async def test_a_reader_that_falls_behind_misses_nothing(
+    parts: Parts, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "CAPACITY", 20)
     async with served.watch(MODULES) as watcher:
         await until(lambda: parts.api.watches.open_count == 1)
-        for round_ in range(8):
-            items = [module(f"m{number:03}", version=f"{round_}.0.0") for number in range(400)]
+        for round_ in range(3):
+            items = [module(f"m{number:03}", version=f"{round_}.0.0") for number in range(100)]
             await parts.writer.apply(items, manager="tester")
-        events = [await watcher.next() for _ in range(8 * 400)]
+        events = [await watcher.next() for _ in range(300)]
     versions = [int(event["object"]["metadata"]["resourceVersion"]) for event in events]
     assert versions == sorted(set(versions))
