@@ -46,10 +46,11 @@ def inherited_socket(descriptor: int) -> socket.socket:
     """The listening socket behind a descriptor that a supervisor handed down; DoorTaken if it is none."""
     try:
         sock = socket.socket(fileno=descriptor)
-        if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            raise OSError("it does not listen")
     except OSError as error:
         raise DoorTaken(f"--listen-fd {descriptor} is not a listening socket: {error}") from error
+    if not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        sock.close()
+        raise DoorTaken(f"--listen-fd {descriptor} is not a listening socket: it does not listen")
     return sock
 
 

@@ -1,11 +1,11 @@
-"""Follows the desired bucket: one ordered consumer per session, snapshot and tail, checked against head and beat.
+"""Follows the desired bucket: snapshot and tail, checked against head and beat.
 
 A quiet watch is not trusted.  The leader's beat says every two seconds what the set is; when three are missed, or what
 is held differs from it for two seconds, or it names a bucket made anew, then the connection itself is dropped and
 everything begins again with a snapshot.  While nobody beats (the control plane is away) the patience doubles.
 
-Callbacks of the client only queue; everything is decided in `Follower.run`, on the agent's loop.  Comes from NATS
-through `schemas.kits.natslink`; goes to `dataplane.agent.holding`.
+What arrives is only queued; everything is decided in `Follower.run`, on the agent's loop.  Comes from NATS through
+`schemas.kits.buckets`, which counts every message; goes to `dataplane.agent.holding`.
 """
 
 import asyncio
@@ -17,25 +17,20 @@ from typing import Final
 
 import structlog
 from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
 from nats.errors import Error as NatsError
-from nats.js.api import DeliverPolicy
 from pydantic import ValidationError
 
 from dataplane.agent import holding
 from dataplane.agent.holding import Standing
 from schemas import names
 from schemas.documents import Beat
+from schemas.kits import buckets
 from schemas.kits.backoffs import Backoff, jittered
 from schemas.kits.clocks import Clock
-from schemas.kits.natslink import LinkError, NatsLink, Session, during
+from schemas.kits.natslink import LinkError, NatsLink, Session
 
 logger = structlog.get_logger("dataplane.agent.following")
 
-_PREFIX: Final = f"$KV.{names.BUCKET_DESIRED}."
-_STREAM: Final = f"KV_{names.BUCKET_DESIRED}"
-_REMOVED: Final = frozenset({"DEL", "PURGE"})
-_CALL_SECONDS: Final = 5.0
 _QUIETEST: Final = 60.0
 """However long nobody beats, a new snapshot is taken after so many seconds."""
 
@@ -61,7 +56,8 @@ class Follower:
         self._beat_seconds = beat_seconds
         self._random = source or random.Random()  # noqa: S311 - jitter, no secret
         self._backoff = Backoff(base=0.1, cap=2.0, source=self._random)
-        self._inbox: deque[Msg] = deque()
+        self._inbox: deque[buckets.Entry | None] = deque()
+        self._beats: deque[bytes] = deque()
         self._news = asyncio.Event()
         self._beat: Beat | None = None
         self._created = ""
@@ -92,21 +88,23 @@ class Follower:
             try:
                 await self._follow(session)
                 failures = 0
-            except (NatsError, LinkError, TimeoutError, OSError) as error:
+            except (NatsError, LinkError, buckets.GapError, OSError) as error:
                 failures += 1
-                logger.info("desired bucket not readable yet", error=f"{type(error).__name__}: {error}")
+                logger.info("watch of the desired bucket ended", reason=f"{type(error).__name__}: {error}")
             await self._clock.sleep(self._backoff.delay(max(failures, 1)))
 
     async def _follow(self, session: Session) -> None:
-        """From a snapshot on, until the session ends or is doubted."""
+        """From a snapshot on, until the watch breaks, the session ends, or what is held is doubted."""
         self._inbox.clear()
+        self._beats.clear()
         self._beat, self._created, self._doubt_since, self._sequence = None, "", None, 0
         self._beat_at = self._clock.monotonic()
         self._held.begin()
-        subscriptions: list[Subscription] = []
+        self.snapshots += 1
+        beats = await session.client.subscribe(names.SUBJECT_BEAT, cb=self._beaten)
+        pump = asyncio.create_task(self._pump(session), name="watch the desired bucket")
         try:
-            await during(session, self._subscribe(session, subscriptions), _CALL_SECONDS)
-            while session.alive:
+            while not pump.done():
                 self._take_in()
                 reason = self._doubt()
                 if reason is not None:
@@ -117,45 +115,36 @@ class Follower:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._beat_seconds / 8):
                         await self._news.wait()
+            pump.result()
         finally:
+            pump.cancel()
+            await asyncio.gather(pump, return_exceptions=True)
             if session.alive:
-                for subscription in subscriptions:
-                    with contextlib.suppress(Exception):
-                        await during(session, subscription.unsubscribe(), 1.0)
+                with contextlib.suppress(NatsError, OSError):
+                    await beats.unsubscribe()
 
-    async def _subscribe(self, session: Session, subscriptions: list[Subscription]) -> None:
-        self.snapshots += 1
-        subscriptions.append(await session.client.subscribe(names.SUBJECT_BEAT, cb=self._received))
-        watch = await session.js.subscribe(
-            f"{_PREFIX}>",
-            stream=_STREAM,
-            ordered_consumer=True,
-            deliver_policy=DeliverPolicy.LAST_PER_SUBJECT,
-            cb=self._received,
-        )
-        subscriptions.append(watch)
-        info = await watch.consumer_info()
-        if not info.num_pending and not (info.delivered and info.delivered.consumer_seq):
-            self._settle(self._held.finish())
-            self._changed()
+    async def _pump(self, session: Session) -> None:
+        async with contextlib.aclosing(buckets.follow(session, names.BUCKET_DESIRED)) as entries:
+            async for entry in entries:
+                self._inbox.append(entry)
+                self._news.set()
 
-    async def _received(self, message: Msg) -> None:
-        self._inbox.append(message)
+    async def _beaten(self, message: Msg) -> None:
+        self._beats.append(message.data)
         self._news.set()
 
     def _take_in(self) -> None:
-        read = bool(self._inbox)
+        read = bool(self._inbox or self._beats)
         while self._inbox:
-            message = self._inbox.popleft()
-            if message.subject == names.SUBJECT_BEAT:
-                self._hear(message.data)
-                continue
-            self._sequence = message.metadata.sequence.stream
-            headers = message.headers or {}
-            removed = headers.get("KV-Operation") in _REMOVED or "Nats-Marker-Reason" in headers
-            self._settle(self._held.read(message.subject.removeprefix(_PREFIX), None if removed else message.data))
-            if message.metadata.num_pending == 0 and self._held.reading:
+            entry = self._inbox.popleft()
+            if entry is None:
                 self._settle(self._held.finish())
+                continue
+            self._sequence = entry.sequence
+            value = entry.value if entry.operation is buckets.Operation.PUT else None
+            self._settle(self._held.read(entry.key, value))
+        while self._beats:
+            self._hear(self._beats.popleft())
         if read:
             self._changed()
 

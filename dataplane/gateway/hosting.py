@@ -35,6 +35,7 @@ class Host:
         self._grace = grace
         self._start = start
         self._retiring = Tasks(self._clock)
+        self._old: dict[asyncio.Task[None], serving.Served] = {}
 
     @property
     def retiring(self) -> int:
@@ -78,8 +79,10 @@ class Host:
         """Stop every module, all at once; requests still inside are cut off."""
         modules = list(self.snapshot.modules.values())
         self.snapshot = snapshots.Snapshot(self.snapshot.number + 1)
-        await asyncio.gather(*(_let_go(served, 0.0) for served in modules))
-        await self._retiring.stop()
+        for served in self._old.values():
+            if served.emptied is not None:
+                served.emptied.set()
+        await asyncio.gather(*(_let_go(served, 0.0) for served in modules), *self._old)
 
     def _publish(self, served: serving.Served) -> None:
         before = self.snapshot.modules.get(served.name)
@@ -88,7 +91,10 @@ class Host:
             self._retire(before)
 
     def _retire(self, served: serving.Served) -> "asyncio.Task[None]":
-        return self._retiring.start(_let_go(served, self._grace), f"retire {served.name} {served.generation}")
+        task = self._retiring.start(_let_go(served, self._grace), f"retire {served.name} {served.generation}")
+        self._old[task] = served
+        task.add_done_callback(lambda done: self._old.pop(done, None))
+        return task
 
 
 async def _let_go(served: serving.Served, grace: float) -> None:

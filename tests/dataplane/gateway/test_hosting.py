@@ -143,6 +143,19 @@ async def test_closing_stops_every_module(gateway: Any) -> None:
     assert not gateway.host.snapshot.modules
 
 
+async def test_closing_waits_for_nobody_and_still_ends_what_was_draining(gateway: Any) -> None:
+    inside = Inside()
+    first = await gateway.install(inside.register)
+    request = asyncio.create_task(call(gateway.app, "GET", f"{PREFIX}/slow"))
+    await inside.entered.wait()
+    await gateway.install(plain, generation=2)
+    await until(lambda: gateway.host.retiring and next(iter(gateway.host._old.values())).emptied)
+    await gateway.host.close()
+    assert (first.stops, first.unloads) == (1, 1)
+    inside.gate.set()
+    await request
+
+
 async def test_a_thousand_changes_leave_nothing_alive(gateway: Any) -> None:
     instances = []
     for generation in range(1000):
