@@ -76,6 +76,7 @@ class Reconciler:
 
     async def run(self) -> None:
         """Reconcile until cancelled."""
+        self._fleet.reset()
         unsubscribe = self._store.listen(self._heard)
         self._fleet.on_change = self._fleet_moved
         self._fleet.on_membership = self._membership_moved

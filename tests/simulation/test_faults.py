@@ -187,7 +187,7 @@ def test_a_kill_at_any_point_of_any_order_converges(simulate: Simulate, seed: in
 _STEPS = ("read", "have", "write", "written")
 
 
-@pytest.mark.parametrize("nth", range(0, 24))
+@pytest.mark.parametrize("nth", range(24))
 def test_a_leader_frozen_at_any_await_past_its_lease_hits_no_row(simulate: Simulate, nth: int) -> None:
     async def scenario(world: World) -> None:
         world.with_lock = bool(nth % 2)
@@ -272,7 +272,7 @@ def test_resyncs_are_spread_over_their_interval(simulate: Simulate) -> None:
         await world.until(world.converged)
         await asyncio.sleep(1)
         due = sorted(world.reconciler.queue.retry_in(f"m{number}") or 0.0 for number in range(40))
-        assert 460 < due[0]
+        assert due[0] > 460
         assert due[-1] < 721
         assert due[-1] - due[0] > 120
 

@@ -1,6 +1,7 @@
-"""A whole platform in one virtual loop: the real reconciler and leadership over the real store's SQL, with people,
-a bucket, workers and an inspector that are simulated, and every process of it can be killed between two awaits.
+"""A whole platform in one virtual loop, whose every process can be killed between two awaits.
 
+The reconciler, the leadership and the store's SQL are the real ones; people, the bucket, workers and the inspector
+are simulated.
 What the world checks while it runs: nobody sees a desired row that is not committed, per module the events are
 without a gap, two modules never hold one route.  `World.converged` says whether all is as declared.
 """
@@ -105,7 +106,7 @@ class ControlPlane:
         return not self.store.dead and self.leadership.leads
 
     def kill(self) -> None:
-        """kill -9: from now on nothing of it has any effect."""
+        """Die as by kill -9: from now on nothing of it has any effect."""
         self.store.dead = True
         self.world.locks.discard(self.leadership._standing.identity)
         for task in [*self._engines, self._main]:
@@ -122,7 +123,6 @@ class ControlPlane:
         self.store.dead = True
 
     async def _gained(self, epoch: int) -> None:
-        self.fleet.reset()
         self.reconciler = looping.Reconciler(
             self.store,  # type: ignore[arg-type]  # the store as this process sees it
             self.clock,

@@ -1,0 +1,157 @@
+"""The fleet: lost only by silence over a proven channel, counted only after the first sync."""
+
+import asyncio
+
+import pytest
+
+from controlplane.reconcile.fleet import Fleet, Standing, matches
+from schemas.reports import Pending, Rejected, WorkerReport
+from tests.doubles.clock import FakeClock
+
+CLOCK = FakeClock()
+
+
+def report(worker: str = "w0", sequence: int = 1, **more: object) -> WorkerReport:
+    given: dict[str, object] = {
+        "id": worker,
+        "boot": "b0",
+        "synced": True,
+        "sequence": sequence,
+        "started_at": CLOCK.now(),
+        "reported_at": CLOCK.now(),
+    }
+    return WorkerReport.model_validate({**given, **more})
+
+
+class Heard:
+    """What a fleet told."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self.changes: list[frozenset[str] | None] = []
+        self.memberships = 0
+        fleet.on_change = self.changes.append
+        fleet.on_membership = self._count
+
+    def _count(self) -> None:
+        self.memberships += 1
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def fleet(clock: FakeClock) -> Fleet:
+    return Fleet(clock)
+
+
+async def beat_for(fleet: Fleet, clock: FakeClock, seconds: float) -> None:
+    for _ in range(int(seconds / 2)):
+        fleet.beat_returned()
+        await clock.advance(2.0)
+    fleet.beat_returned()
+
+
+async def test_a_silent_worker_is_lost_after_ten_seconds_of_beats(fleet: Fleet, clock: FakeClock) -> None:
+    heard = Heard(fleet)
+    fleet.beat_returned()
+    fleet.reported(report())
+    assert fleet.views().workers["w0"].standing is Standing.COUNTED
+    await beat_for(fleet, clock, 10.0)
+    assert fleet.views().workers["w0"].standing is Standing.COUNTED
+    await beat_for(fleet, clock, 2.0)
+    assert fleet.views().workers["w0"].standing is Standing.LOST
+    assert heard.memberships == 2
+    fleet.reported(report(sequence=2))
+    assert fleet.views().workers["w0"].standing is Standing.COUNTED
+
+
+async def test_silence_over_a_dead_channel_loses_nobody(fleet: Fleet, clock: FakeClock) -> None:
+    fleet.beat_returned()
+    fleet.reported(report())
+    await clock.advance(100.0)
+    view = fleet.views()
+    assert not view.channel_proven
+    assert view.workers["w0"].standing is Standing.COUNTED
+    await beat_for(fleet, clock, 8.0)
+    assert fleet.views().workers["w0"].standing is Standing.COUNTED
+    await beat_for(fleet, clock, 4.0)
+    assert fleet.views().workers["w0"].standing is Standing.LOST
+
+
+async def test_absence_counts_only_proven_time(fleet: Fleet, clock: FakeClock) -> None:
+    assert fleet.views().absent_for({}) == 0.0
+    await beat_for(fleet, clock, 20.0)
+    assert fleet.views().absent_for({}) == 20.0
+    fleet.reported(report(labels={"zone": "eu"}))
+    assert fleet.views().absent_for({}) == 0.0
+    assert fleet.views().absent_for({"zone": "us"}) == 20.0
+    await clock.advance(1.0)
+    fleet.gone("w0")
+    fleet.gone("w0")
+    await clock.advance(2.0)
+    assert fleet.views().absent_for({"zone": "eu"}) == 2.0
+    assert not fleet.views().workers
+
+
+async def test_a_worker_joins_before_it_counts(fleet: Fleet, clock: FakeClock) -> None:
+    heard = Heard(fleet)
+    fleet.reported(report(synced=False))
+    assert fleet.views().workers["w0"].standing is Standing.JOINING
+    fleet.reported(report(sequence=2))
+    fleet.reported(report(sequence=3, leaving=True))
+    assert fleet.views().workers["w0"].standing is Standing.JOINING
+    assert heard.memberships == 3
+    assert fleet.views().absences[0][1] == 0.0
+
+
+async def test_late_reports_of_the_same_boot_are_not_believed(fleet: Fleet) -> None:
+    fleet.reported(report(sequence=5, applied_revision=9))
+    fleet.reported(report(sequence=4, applied_revision=1))
+    assert fleet.views().workers["w0"].report.applied_revision == 9
+    fleet.reported(report(sequence=1, boot="b1"))
+    assert fleet.views().workers["w0"].report.boot == "b1"
+
+
+async def test_progress_wakes_those_that_wait_and_troubles_those_they_name(fleet: Fleet) -> None:
+    heard = Heard(fleet)
+    fleet.reported(report())
+    fleet.reported(report(sequence=2))
+    assert heard.changes == []
+    fleet.reported(report(sequence=3, applied_revision=2))
+    assert heard.changes == [None]
+    pending = Pending(module="slow", generation=1, since=CLOCK.now(), reason="StartFailed")
+    rejected = Rejected(module="bad", generation=1, reason="ImportFailed", message="no")
+    fleet.reported(report(sequence=4, applied_revision=2, pending=[pending], rejected=[rejected]))
+    assert heard.changes[1:] == [frozenset({"slow", "bad"})]
+    fleet.reported(report(sequence=5, applied_revision=2, rejected=[rejected]))
+    assert heard.changes[2:] == [frozenset({"slow"})]
+
+
+async def test_the_watch_tells_when_the_channel_comes_and_goes(fleet: Fleet, clock: FakeClock) -> None:
+    heard = Heard(fleet)
+    watching = asyncio.create_task(fleet.watch())
+    fleet.beat_returned()
+    assert heard.changes == [None]
+    await clock.advance(2.0)
+    assert heard.changes == [None, None]
+    await clock.advance(10.0)
+    assert heard.changes == [None, None, None]
+    assert not fleet.views().settled
+    watching.cancel()
+
+
+async def test_a_worker_lost_for_an_hour_is_forgotten(fleet: Fleet, clock: FakeClock) -> None:
+    fleet.reported(report())
+    await beat_for(fleet, clock, 3602.0)
+    assert fleet.views().workers == {}
+    assert fleet.views().settled
+    fleet.reset()
+    assert not fleet.views().channel_proven
+
+
+def test_selectors_match_every_label() -> None:
+    assert matches({}, {"a": "1"})
+    assert matches({"a": "1"}, {"a": "1", "b": "2"})
+    assert not matches({"a": "1", "b": "3"}, {"a": "1", "b": "2"})
