@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from controlplane import errors
-from controlplane.api import answering, asking, selecting, watching
+from controlplane.api import answering, asking, finding, selecting, watching
 from controlplane.store import readings, stores
 from schemas import kinds
 from schemas.kits.clocks import Clock
@@ -73,9 +73,9 @@ def _page(
     reading: readings.Reading, kind: kinds.Kind, selector: selecting.Selector, limit: int | None, after: str
 ) -> tuple[list[Json], bool]:
     """At most ``limit`` selected objects behind the name ``after``, and whether there may be more."""
-    if selector.name is not None:
-        found = [record.document() for record in reading.list(kind.name, names={selector.name})]
-        return [document for document in found if selector.matches(document)], False
+    few = finding.candidates(reading, kind, selector)
+    if few is not None:
+        return [document for record in few if selector.matches(document := record.document())], False
     documents: list[Json] = []
     while True:
         step = None if limit is None else (max(CHUNK, limit) if selector else limit + 1)

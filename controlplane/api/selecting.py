@@ -45,11 +45,10 @@ class Selector:
     def __bool__(self) -> bool:
         return bool(self.labels or self.fields)
 
-    @property
-    def name(self) -> str | None:
-        """The one name that can match, if the selector says so."""
+    def value(self, path: str) -> str | None:
+        """The one value of a field that can match, if the selector says so."""
         for requirement in self.fields:
-            if requirement.key == "metadata.name" and not requirement.negated and requirement.values:
+            if requirement.key == path and not requirement.negated and requirement.values:
                 return next(iter(requirement.values))
         return None
 

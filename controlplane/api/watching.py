@@ -22,7 +22,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from controlplane import errors
-from controlplane.api import answering, asking, selecting
+from controlplane.api import answering, asking, finding, selecting
 from controlplane.store import readings, stores
 from controlplane.store.records import Change
 from schemas import kinds
@@ -135,7 +135,9 @@ class Stream:
             raise errors.Compacted(present)
         matching = []
         if question.after is None or question.selector:
-            documents = (record.document() for record in reading.list(question.kind.name))
+            few = finding.candidates(reading, question.kind, question.selector)
+            records = reading.list(question.kind.name) if few is None else few
+            documents = (record.document() for record in records)
             matching = [document for document in documents if question.selector.matches(document)]
         self._known = {document["metadata"]["uid"] for document in matching}
         self._exact_from = present
@@ -173,7 +175,8 @@ class Stream:
         selector = self.question.selector
         if not selector:
             return change.type
-        if selector.name is not None and selector.name != change.name:
+        name = selector.value("metadata.name")
+        if name is not None and name != change.name:
             return None
         known = change.uid in self._known or change.revision <= self._exact_from
         if change.type != "DELETED" and selector.matches(change.document):

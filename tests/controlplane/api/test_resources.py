@@ -113,3 +113,11 @@ async def test_a_table_is_answered_to_those_who_ask(parts: Parts) -> None:
     assert one["rows"][0]["object"]["kind"] == "Module"
     plain = await parts.client.get(MODULES, headers={"accept": "application/json,application/json;as=Table"})
     assert plain.json()["kind"] == "ModuleList"
+
+
+async def test_the_events_of_one_module_are_found(parts: Parts) -> None:
+    await fill(parts, 3)
+    await parts.apply(module("m001", version="1.0.0"), manager="tester")
+    params = {"fieldSelector": "spec.module=m001,spec.generation=2"}
+    (event,) = (await parts.client.get("/apis/modplane.dev/v1/moduleevents", params=params)).json()["items"]
+    assert (event["spec"]["module"], event["spec"]["to"]) == ("m001", "DISCOVERED")

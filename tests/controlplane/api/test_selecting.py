@@ -63,8 +63,8 @@ def test_an_unknown_field_is_refused_with_the_known_ones() -> None:
 
 
 def test_a_name_is_known_from_the_selector() -> None:
-    assert selecting.parse(MODULE, "", "metadata.name=orders").name == "orders"
-    assert selecting.parse(MODULE, "", "metadata.name!=orders").name is None
+    assert selecting.parse(MODULE, "", "metadata.name=orders").value("metadata.name") == "orders"
+    assert selecting.parse(MODULE, "", "metadata.name!=orders").value("metadata.name") is None
 
 
 def test_booleans_and_absent_fields_have_a_text() -> None:
