@@ -82,10 +82,10 @@ class Client:
         """Ask for an object's deletion."""
         return self.request("DELETE", f"{names.API_PREFIX}/{plural}/{name}")
 
-    def discover(self, *, prune: bool) -> Json:
+    def discover(self) -> Json:
         """Have the modules path scanned."""
         path = f"{names.MANAGEMENT_PREFIX}/modules/discover"
-        return self.request("POST", path, params={"prune": "true"} if prune else {}, body={}, patience=300.0)
+        return self.request("POST", path, body={}, patience=300.0)
 
     def watch(
         self,

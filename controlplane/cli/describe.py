@@ -127,7 +127,7 @@ def _plain(item: Json) -> Iterator[str]:
     rest.get("status", {}).pop("conditions", None)
     if rest:
         yield ""
-        yield printing.as_yaml(rest).partition("\n")[2]
+        yield printing.as_yaml(rest)
 
 
 def _head(item: Json) -> Iterator[str]:

@@ -84,6 +84,7 @@ def modplane() -> None:
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code; only errors go to stderr."""
+    _read_file()
     try:
         result: Any = modplane.main(
             args=list(arguments) if arguments is not None else None, prog_name="modplane", standalone_mode=False
@@ -101,6 +102,16 @@ def run(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.YES
     return result if isinstance(result, int) else exits.YES
+
+
+def _read_file() -> None:
+    """Take settings from ``modplane.env`` in the working folder; the environment wins over them."""
+    if os.path.exists("modplane.env"):
+        from dotenv import dotenv_values  # late: most folders have no such file
+
+        for name, value in dotenv_values("modplane.env").items():
+            if name.upper().startswith("MODPLANE_") and value is not None:
+                os.environ.setdefault(name.upper(), value)
 
 
 def _end(end: exits.Exit) -> int:

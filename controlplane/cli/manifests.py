@@ -34,7 +34,7 @@ class Manifest:
 
     def problem(self, violation: Violation) -> str:
         """``file:line:col: /pointer: message``."""
-        line, column = self.document.mark(violation.pointer)
+        line, column = self.document.locate(violation)
         where = f"{violation.pointer}: " if violation.pointer else ""
         return f"{self.file}:{line}:{column}: {where}{violation.message}"
 
@@ -43,7 +43,7 @@ class Manifest:
         if self.document.problems:
             return list(self.document.problems)
         _, violations = validating.validate(self.value)
-        return sorted(violations, key=lambda violation: self.document.mark(violation.pointer))
+        return sorted(violations, key=self.document.locate)
 
 
 def read(filenames: Iterable[str], *, recursive: bool = False) -> list[Manifest]:

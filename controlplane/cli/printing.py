@@ -8,7 +8,6 @@ import re
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
 from schemas import kinds
@@ -77,17 +76,15 @@ def as_yaml(value: Json) -> str:
     Dumper.add_representer(str, text)
     Dumper.ignore_aliases = lambda self, data: True  # type: ignore[method-assign]  # the same value twice is two values
     body = yaml.dump(value, Dumper=Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=110)
-    line = modeline(str(value.get("kind", "")))
-    return f"{line}\n{body}".strip()
+    return f"{modeline(str(value.get('kind', '')))}{body}".strip()
 
 
 def modeline(kind: str) -> str:
     """The first line for yaml-language-server: where the published schema of a kind is on this machine."""
-    import schemas
+    from schemas import publishing  # late: only YAML needs it
 
-    name = f"{kinds.BY_NAME[kind].singular}.v1.schema.json" if kind in kinds.BY_NAME else "manifest.v1.schema.json"
-    file = Path(schemas.__file__).parent / "published" / name
-    return f"# yaml-language-server: $schema={file.as_uri()}"
+    known = kinds.BY_NAME.get(kind)
+    return publishing.modeline(known, publishing.FOLDER.as_uri()) + "\n" if known else ""
 
 
 def age(moment: str | None, now: datetime) -> str:

@@ -1,0 +1,112 @@
+"""What `modplane up` says when it is ready: the addresses, then what to try, with real ports and real paths."""
+
+import asyncio
+import os
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from controlplane.cli import client, endpoints, exits, printing
+from schemas.meta import Json
+from schemas.names import MODULES_PREFIX
+
+SETTLE_SECONDS: Final = 20.0
+"""How long the greeting waits for the discovered modules to become ACTIVE or fail."""
+_FIRST_SECONDS: Final = 5.0
+"""How long it waits for a first module."""
+_EXAMPLES: Final = 3
+
+
+def addresses(found: endpoints.Endpoints, data_dir: Path) -> list[str]:
+    """Where everything is."""
+    count = len(found.workers)
+    return [
+        "modplane is ready.",
+        f"  control plane  {found.control_plane}  (API documentation: {found.control_plane}/docs)",
+        f"  data plane     {found.data_plane}  ({count} worker{'' if count == 1 else 's'})",
+        f"  NATS           {found.nats}  (events: modplane.events.>)",
+        f"  logs           {data_dir / 'logs'}",
+    ]
+
+
+def suggestions(modules: list[Json], found: endpoints.Endpoints, data_dir: Path) -> list[str]:
+    """What to type next."""
+    opened: list[str] = []
+    guarded: list[str] = []
+    for module in modules:
+        for route in module.get("status", {}).get("routes", []):
+            if route["method"] == "GET" and "{" not in route["path"]:
+                (opened if route["auth"] == "NONE" else guarded).append(f"curl {_url(module, route, found)}")
+    program = _program(data_dir)
+    lines = [*opened[:_EXAMPLES]]
+    if guarded:
+        lines.append(f"curl -i {guarded[0].removeprefix('curl ')}   # 401: this route asks for a token")
+    lines += [f"{program} get modules", f"{program} events -f"]
+    broken = [module["metadata"]["name"] for module in modules if module.get("status", {}).get("state") == "ERROR"]
+    lines += [f"{program} describe module {name}   # it is in ERROR" for name in broken[:_EXAMPLES]]
+    return ["Try, in another terminal:", *(f"  {line}" for line in lines), "Ctrl-C stops everything."]
+
+
+async def greet(found: endpoints.Endpoints, data_dir: Path, told: Callable[[str], None]) -> None:
+    """Tell the addresses at once, and what to try when the modules have settled."""
+    for line in addresses(found, data_dir):
+        told(line)
+    modules = await _settled(found)
+    if modules:
+        head = [["NAME", "STATE", "PATH"]]
+        rows = [[each["metadata"]["name"], each.get("status", {}).get("state", "?"), _prefix(each)] for each in modules]
+        for line in ("Modules:", *(f"  {line}" for line in printing.aligned(head + rows))):
+            told(line)
+    else:
+        told("There are no modules yet: put one into the modules folder, or apply a manifest.")
+    for line in suggestions(modules, found, data_dir):
+        told(line)
+
+
+async def _settled(found: endpoints.Endpoints) -> list[Json]:
+    api = client.Client(found.control_plane)
+    started = time.monotonic()
+    modules: list[Json] = []
+    try:
+        while (passed := time.monotonic() - started) < SETTLE_SECONDS:
+            before = len(modules)
+            try:
+                modules = (await asyncio.to_thread(api.list_all, "modules"))["items"]
+            except exits.Exit:
+                modules = []
+            states = {each.get("status", {}).get("state") for each in modules}
+            steady = bool(modules) and len(modules) == before and states <= {"ACTIVE", "ERROR"}
+            if steady or (not modules and passed > _FIRST_SECONDS):
+                break
+            await asyncio.sleep(0.25)
+    finally:
+        api.close()
+    return modules
+
+
+def _prefix(module: Json) -> str:
+    spec = module.get("spec", {})
+    routing = spec.get("routing", {})
+    namespace = routing.get("namespace") or module["metadata"]["name"]
+    return f"{MODULES_PREFIX}/{routing.get('apiVersion', 'v1')}/{namespace}"
+
+
+def _url(module: Json, route: Json, found: endpoints.Endpoints) -> str:
+    return f"{found.data_plane}{_prefix(module)}{route['path']}"
+
+
+def _program(data_dir: Path) -> str:
+    """How to call this command from the same working folder."""
+    here = Path(sys.argv[0])
+    on_path = shutil.which("modplane")
+    if on_path and Path(on_path).resolve() == here.resolve():
+        name = "modplane"
+    else:
+        name = shlex.quote(os.path.relpath(here) if here.is_absolute() else str(here))
+    if data_dir == Path(endpoints.DATA_DIR).absolute():
+        return name
+    return f"MODPLANE_DATA_DIR={shlex.quote(str(data_dir))} {name}"
