@@ -16,7 +16,6 @@ from datetime import datetime
 from random import Random
 from typing import Any, Final
 
-import structlog
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -30,8 +29,6 @@ from schemas.kits.backoffs import jittered
 from schemas.kits.clocks import Clock
 from schemas.meta import Json
 from schemas.names import API_VERSION
-
-logger = structlog.get_logger("controlplane.api.watching")
 
 BOOKMARK_SECONDS: Final = 10.0
 TIMEOUT_SECONDS: Final = 3600.0
@@ -92,10 +89,10 @@ class Watches:
         try:
             async for chunk in self._events(stream):
                 yield chunk
-        except errors.Compacted as error:
-            yield stream.line("ERROR", answering.status_of(error))
         except errors.StoreClosed:
             return
+        except errors.ModplaneError as error:
+            yield stream.line("ERROR", answering.status_of(error))
 
     async def _events(self, stream: "Stream") -> AsyncGenerator[bytes, None]:
         revision, initial = await self._store.read(stream.begin)
