@@ -233,6 +233,8 @@ class _Server(uvicorn.Server):
 
 
 def _open_door(chosen: settings.Settings) -> socket.socket:
+    if chosen.listen_fd >= 0:
+        return socket.socket(fileno=chosen.listen_fd)
     try:
         return socket.create_server((chosen.control_host, chosen.control_port), backlog=2048)
     except OSError as error:

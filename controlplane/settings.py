@@ -69,6 +69,10 @@ class Settings(BaseSettings):
     control_port: Port = 7400
     """TCP port of the API; 0 picks a free one."""
 
+    listen_fd: int = -1
+    """File descriptor of a listening socket for the API; -1 (the default): open one of ``CONTROL_HOST`` and
+    ``CONTROL_PORT``.  ``modplane up`` hands one down, so that a restart refuses no connection."""
+
     log_level: LogLevel = LogLevel.INFO
     """``debug``, ``info``, ``warning`` or ``error``.  Default info: one line per decision, none per request."""
 

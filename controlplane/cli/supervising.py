@@ -1,197 +1,144 @@
-"""Child processes that are kept running until they are told to stop, and never outlive their supervisor.
+"""The processes of `modplane up` as one system: started in order, kept, ended in the opposite order.
 
-Each child has a session of its own (Ctrl-C in the terminal reaches the supervisor only), a pipe as standard input
-whose end of file means that the supervisor is gone, and on Linux a parent-death signal for programs that do not watch
-it.  Standard error goes to a log file; standard output carries one JSON object a line, of which ``{"event": "ready"}``
-says that the child serves.  A child that ends is started anew with back-off.  Called by `controlplane.cli.up`.
+Order: sockets → guard → NATS → control plane → workers → ``endpoints.json``.  `up` holds the listening sockets of
+the API and the data plane, so that a restarted process loses no waiting connection.  Workers drain first at the end.
+Called by `controlplane.cli.up`; each process is a `children.Child`.
 """
 
 import asyncio
 import contextlib
-import ctypes
-import json
-import signal
+import socket
 import sys
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
 
-from schemas.kits.backoffs import Backoff
+from controlplane.cli import children, endpoints, folders, guarding, ports
+from schemas.kits import natsserver
 
-_PR_SET_PDEATHSIG: Final = 1
-_STEADY_SECONDS: Final = 10.0
-"""A child that lived for so long starts with the shortest back-off again."""
-_LOG_LIMIT: Final = 10 * 1024 * 1024
-"""A log file above this many bytes is set aside when its child starts."""
-_TAIL: Final = 15
-
-Say = Callable[[str], None]
+_NATS, _CONTROL = "nats", "controlplane"
 
 
-class StartFailed(Exception):  # noqa: N818 - named for what happened
-    """A child ended before it was ready; the message ends with its last words."""
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What was asked for."""
+
+    workers: int
+    modules: Path
+    control_port: int
+    data_port: int
+    nats_port: int
 
 
-@dataclass(slots=True)
-class Program:
-    """What one child runs, and how it tells that it is ready."""
+class System:
+    """Every process of one `up`."""
 
-    name: str
-    command: Callable[[], Sequence[str]]
-    """Made anew for each start."""
-    descriptors: tuple[int, ...] = ()
-    """Handed down open."""
-    ready: Callable[["Child"], Awaitable[dict[str, Any]]] | None = None
-    """Waits until the child serves; None: its ``ready`` line says so."""
-    stop_seconds: float = 15.0
-    """Patience after SIGTERM."""
-
-
-@dataclass(eq=False, slots=True)
-class Child:
-    """One program, through every restart."""
-
-    program: Program
-    logs: Path
-    say: Say
-    on_ready: Callable[["Child"], None]
-    process: asyncio.subprocess.Process | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
-    """What its last ready line said."""
-    starts: int = 0
-    stopping: bool = False
-    _ready: asyncio.Event = field(default_factory=asyncio.Event)
-    _keeping: asyncio.Task[None] | None = None
+    def __init__(self, wish: Wish, folder: folders.DataFolder, told: Callable[[str], None]) -> None:
+        """Raises `exits.Exit` for a port that cannot be had."""
+        self._wish = wish
+        self._folder = folder
+        self._told = told
+        self._api = ports.listen(wish.control_port, "--control-port")
+        self._door = ports.listen(wish.data_port, "--data-port")
+        self._nats_port = ports.free(wish.nats_port, "--nats-port")
+        self._guard: asyncio.subprocess.Process | None = None
+        self._children: dict[str, children.Child] = {}
+        self._keeping: set[asyncio.Task[None]] = set()
 
     @property
-    def pid(self) -> int:
-        """Of the running process; 0: none runs."""
-        return self.process.pid if self.process is not None and self.process.returncode is None else 0
-
-    @property
-    def log(self) -> Path:
-        """Where its standard error goes."""
-        return self.logs / f"{self.program.name}.log"
+    def found(self) -> endpoints.Endpoints:
+        """Where everything is."""
+        workers = [child for name, child in self._children.items() if name not in (_NATS, _CONTROL)]
+        return endpoints.Endpoints(
+            _url(self._api), _url(self._door), self._nats_url, tuple(str(child.facts["address"]) for child in workers)
+        )
 
     async def start(self) -> None:
-        """Start it for the first time and wait until it serves; StartFailed if it ends before."""
-        process = await self._spawn()
-        ended = asyncio.create_task(process.wait())
-        serving = asyncio.create_task(self._until_ready(process))
-        try:
-            await asyncio.wait({ended, serving}, return_when=asyncio.FIRST_COMPLETED)
-            if not serving.done() or serving.exception() is not None:
-                raise StartFailed(f"{self.program.name} ended with {_code(await ended)}\n{self.last_words()}")
-        finally:
-            for task in (ended, serving):
-                task.cancel()
-        self._keeping = asyncio.create_task(self._keep(process), name=f"keep {self.program.name}")
+        """Start everything and write ``endpoints.json``; `children.FailedError` if a process ends at its start."""
+        await self._start_guard()
+        await self._begin(self._nats())
+        await self._begin(self._plan(_CONTROL, "controlplane", "serve", self._api, 15.0, *self._control_settings()))
+        slots = [f"w{slot}" for slot in range(self._wish.workers)]
+        workers = [
+            self._plan(slot, "dataplane", "worker", self._door, 45.0, *self._worker_settings(slot)) for slot in slots
+        ]
+        await asyncio.gather(*(self._begin(worker) for worker in workers))
+        for child in self._children.values():
+            child.on_ready = self._write
+        self._write()
 
     async def stop(self) -> None:
-        """Ask it to end, wait, and kill it if it does not."""
-        self.stopping = True
-        if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.wait({self._keeping})
-        process = self.process
-        if process is None or process.returncode is not None:
-            return
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            await asyncio.wait_for(process.wait(), self.program.stop_seconds)
-        except TimeoutError:
-            self.say(f"{self.program.name} does not stop; killing it")
-            self.kill()
-            await process.wait()
+        """End everything: workers, control plane, NATS, guard."""
+        endpoints.remove(self._folder.path)
+        named = dict(self._children)
+        last = [named.pop(name) for name in (_CONTROL, _NATS) if name in named]
+        await asyncio.gather(*(child.end() for child in named.values()))
+        for child in last:
+            await child.end()
+        for task in self._keeping:
+            task.cancel()
+        await asyncio.gather(*self._keeping, return_exceptions=True)
+        if self._guard is not None and self._guard.stdin is not None:
+            self._guard.stdin.close()
+            await self._guard.wait()
+        self._api.close()
+        self._door.close()
 
     def kill(self) -> None:
-        """End it without asking."""
-        if self.process is not None and self.process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                self.process.kill()
+        """End everything at once."""
+        for child in self._children.values():
+            child.kill()
 
-    def last_words(self) -> str:
-        """The end of its log."""
-        try:
-            lines = self.log.read_text(errors="replace").splitlines()
-        except OSError:
-            return ""
-        return "\n".join(lines[-_TAIL:])
+    async def _start_guard(self) -> None:
+        self._guard = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-I", guarding.__file__, str(guarding.GRACE_SECONDS)),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            pass_fds=(self._folder.lock,),
+            start_new_session=True,
+        )
 
-    async def _spawn(self) -> asyncio.subprocess.Process:
-        if self.log.exists() and self.log.stat().st_size > _LOG_LIMIT:
-            self.log.replace(self.log.with_suffix(".log.1"))
-        with self.log.open("ab") as log:
-            self.process = await asyncio.create_subprocess_exec(
-                *self.program.command(),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=log,
-                pass_fds=self.program.descriptors,
-                start_new_session=True,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-            )
-        self.starts += 1
-        return self.process
+    def _tell_guard(self, line: str) -> None:
+        if self._guard is not None and self._guard.stdin is not None:
+            with contextlib.suppress(OSError, RuntimeError):
+                self._guard.stdin.write(f"{line}\n".encode())
 
-    async def _until_ready(self, process: asyncio.subprocess.Process) -> None:
-        if self.program.ready is not None:
-            self.facts = await self.program.ready(self)
-        else:
-            assert process.stdout is not None
-            async for line in process.stdout:
-                if (said := _said(line)).get("event") == "ready":
-                    self.facts = said
-                    break
-            else:
-                raise StartFailed(self.program.name)
-        self.on_ready(self)
+    async def _begin(self, plan: children.Plan) -> None:
+        child = children.Child(plan, self._folder.logs, told=self._told)
+        child.on_pid = self._tell_guard
+        self._children[plan.name] = child
+        keeping = asyncio.create_task(child.keep(), name=f"keep {plan.name}")
+        self._keeping.add(keeping)
+        await child.ready
 
-    async def _keep(self, process: asyncio.subprocess.Process) -> None:
-        loop = asyncio.get_running_loop()
-        backoff = Backoff(base=0.2, cap=10.0)
-        failures, since = 0, loop.time()
-        while True:
-            await _drained(process)
-            failures = 1 if loop.time() - since > _STEADY_SECONDS else failures + 1
-            pause = 0.0 if failures == 1 else backoff.delay(failures)
-            self.say(f"{self.program.name} ended with {_code(process.returncode or 0)}; starting it again")
-            await asyncio.sleep(pause)
-            since = loop.time()
-            process = await self._spawn()
-            ready = asyncio.create_task(self._until_ready(process))
-            ended = asyncio.create_task(process.wait())
-            try:
-                await asyncio.wait({ready, ended}, return_when=asyncio.FIRST_COMPLETED)
-                if ready.done() and ready.exception() is None:
-                    self.say(f"{self.program.name} is back")
-            finally:
-                ready.cancel()
-                ended.cancel()
+    def _nats(self) -> children.Plan:
+        command = natsserver.command(self._folder.path / "nats", self._nats_port)
+        port = self._nats_port
+        return children.Plan(_NATS, command, 10.0, answers=lambda: ports.answers(port))
+
+    @property
+    def _nats_url(self) -> str:
+        return f"nats://{ports.HOST}:{self._nats_port}"
+
+    def _plan(  # one argument for each thing that differs between the planes
+        self, name: str, package: str, verb: str, door: socket.socket, stop_seconds: float, *more: str
+    ) -> children.Plan:
+        # -P keeps the working folder off the module path
+        command = [sys.executable, "-P", "-m", package, verb, "--listen-fd", str(door.fileno()), *more]
+        return children.Plan(name, command, stop_seconds, pass_fds=(door.fileno(),))
+
+    def _control_settings(self) -> tuple[str, ...]:
+        folder, modules = str(self._folder.path), str(self._wish.modules)
+        return ("--data-dir", folder, "--modules-path", modules, "--nats-url", self._nats_url)
+
+    def _worker_settings(self, slot: str) -> tuple[str, ...]:
+        return ("--id", slot, "--data-dir", str(self._folder.path), "--nats-url", self._nats_url)
+
+    def _write(self) -> None:
+        """A restarted worker has a new address of its own."""
+        endpoints.write(self._folder.path, self.found)
 
 
-async def _drained(process: asyncio.subprocess.Process) -> None:
-    """Wait for the end, reading what it still says, so that it never waits for us."""
-    assert process.stdout is not None
-    async for _ in process.stdout:
-        continue
-    await process.wait()
-
-
-def _said(line: bytes) -> dict[str, Any]:
-    try:
-        found = json.loads(line)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def _code(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-
-
-def _die_with_parent() -> None:
-    """In the child: be ended when the supervisor dies.  Programs that watch their standard input end by themselves."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+def _url(door: socket.socket) -> str:
+    return f"http://{ports.HOST}:{door.getsockname()[1]}"
