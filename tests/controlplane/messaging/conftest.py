@@ -163,7 +163,7 @@ class Leader:
 async def leading(folder: Path, nats: RunningNats, *, epoch: int = 1) -> AsyncIterator[Leader]:
     """A leader that is ready, but not started."""
     async with sqlite_store(folder) as store:
-        link = NatsLink(nats.url, name="test-controlplane")
+        link = NatsLink(nats.url, name="test-controlplane", check=0.5, patience=2.0)
         fleet = Fleet()
         leader: Leader
         messaging = messengers.Messaging(store, link, SystemClock(), lambda: leader.epoch, fleet)

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from nats.js.api import StreamConfig
 
-from controlplane.messaging import outbox
+from controlplane.messaging import outbox, streams
 from controlplane.store.records import Lease
 from schemas import names
 from schemas.events import CloudEvent
+from schemas.kits.clocks import SystemClock
 from tests.controlplane.messaging.conftest import Leader, leading
 from tests.doubles.nats import RunningNats, running_nats
 from tests.doubles.polling import until
@@ -97,6 +98,7 @@ async def test_a_server_wiped_while_we_were_away_gets_the_kept_events_again(tmp_
         await nats.start()
         session = await leader.link.session()
         await session.js.add_stream(StreamConfig(name=names.STREAM_EVENTS, subjects=["modplane.events.>"]))
+        leader.messaging.relay = outbox.Relay(leader.store, leader.link, SystemClock(), lambda: leader.epoch)
         leader.start()
         assert await delivered(leader, 4) == ids
 
@@ -107,11 +109,21 @@ async def test_a_relay_that_starts_over_does_not_publish_again_what_is_there(tmp
         await leader.transitions("a", *WALK)
         await delivered(leader, 4)
         await leader.tasks.stop()
-        published = leader.messaging.relay.published
+        leader.messaging.relay = outbox.Relay(leader.store, leader.link, SystemClock(), lambda: leader.epoch)
         leader.start()
         await leader.transitions("b", "DISCOVERED")
         await delivered(leader, 5)
-        assert leader.messaging.relay.published == published + 1
+        assert leader.messaging.relay.published == 1
+
+
+async def test_a_stream_that_fills_up_raises_an_alarm(
+    leader: Leader, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await leader.transitions("a", *WALK)
+    await delivered(leader, 4)
+    monkeypatch.setattr(streams, "EVENT_BYTES", 100)
+    leader.messaging.relay._suspect("look again")
+    await until(lambda: "events stream is filling up" in capsys.readouterr().out)
 
 
 async def test_more_events_than_memory_holds_wait_in_the_database(

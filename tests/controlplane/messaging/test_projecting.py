@@ -59,6 +59,7 @@ async def test_many_rows_come_under_few_heads(leader: Leader) -> None:
 
 async def test_the_hot_path_reads_nothing_from_the_database(leader: Leader) -> None:
     await leader.settled()
+    await until(lambda: leader.messaging.relay._live)
     reads = []
     read = leader.store.read
     leader.store.read = lambda query: reads.append(1) or read(query)  # type: ignore[method-assign, func-returns-value]
@@ -246,7 +247,7 @@ async def test_a_deposed_leader_raises_no_epoch(leader: Leader) -> None:
     assert (lease.holder, lease.epoch) == ("another", 9)
 
 
-async def test_old_tombstones_go_from_database_and_bucket(leader: Leader, monkeypatch: object) -> None:
+async def test_old_tombstones_go_from_database_and_bucket(leader: Leader) -> None:
     await leader.desire("a")
     await leader.desire("b")
     await leader.withdraw("a")

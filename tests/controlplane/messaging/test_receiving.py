@@ -57,13 +57,16 @@ async def events_of(leader: Leader, name: str = "w0") -> list[str]:
 @pytest.fixture
 async def heard(leader: Leader) -> Leader:
     """A leader that follows the reports already."""
-    await say(leader, report("listener"))
+    said = 0
 
     async def listens() -> bool:
-        await say(leader, report("listener", sequence=len(leader.fleet.reports) + 2))
+        nonlocal said
+        said += 1
+        await say(leader, report("listener", sequence=said))
         return bool(leader.fleet.reports)
 
     await until(listens, step=0.05)
+    await until(lambda: leader.fleet.reports[-1].sequence == said)
     leader.fleet.reports.clear()
     return leader
 
