@@ -26,7 +26,7 @@ def addresses(found: endpoints.Endpoints, data_dir: Path) -> list[str]:
     count = len(found.workers)
     return [
         "modplane is ready.",
-        f"  control plane  {found.control_plane}  (API documentation: {found.control_plane}/docs)",
+        f"  control plane  {found.control_plane}",
         f"  data plane     {found.data_plane}  ({count} worker{'' if count == 1 else 's'})",
         f"  NATS           {found.nats}  (events: modplane.events.>)",
         f"  logs           {data_dir / 'logs'}",
