@@ -142,7 +142,6 @@ def test_deletion_starts_at_once_while_the_module_backs_off(simulate: Simulate) 
 
         await world.apply("one", module_spec())
         plane.store.gate = gate
-        plane.leadership._standing = plane.leadership._standing
         await world.until(lambda: world.reconciler.queue.failures("one") >= 1, 3)
         broken = False
         world.reconciler.queue._schedule._failing["one"].due += 1000

@@ -209,7 +209,6 @@ def test_a_leader_frozen_at_any_await_past_its_lease_hits_no_row(simulate: Simul
         await world.apply("two", module_spec(2))
         old.store.gate = gate
         await frozen.wait()
-        old.leadership._clock = old.clock
         new = world.plane("cp1")
         world.locks.clear()
         await world.until(lambda: new.leads, 20)

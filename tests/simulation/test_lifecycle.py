@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from controlplane.store.transactions import Transaction
 from schemas import names
 from schemas.inspections import InspectionOutcome
 from schemas.policies import AuthLevel, AuthRequirement
@@ -496,12 +497,11 @@ def test_a_refused_row_edit_stalls_the_module_and_leaves_it_serving(simulate: Si
         with world.store._doors.writer.begin() as connection:
             connection.exec_driver_sql("UPDATE analytics_modules SET entry_point = 'nonsense' WHERE id = 'one'")
 
-        def settle(error: str | None) -> None:
-            with world.store._doors.reader.begin():
-                pass
+        def settle(tx: Transaction) -> None:
+            for edit in tx.row_edits(9):
+                tx.settle_row_edit(edit, "no ':' in it")
 
-        await world.store.write(lambda tx: [tx.settle_row_edit(edit, "no ':' in it") for edit in tx.row_edits(9)])
-        settle(None)
+        await world.store.write(settle)
         world.reconciler.wake("one")
         await world.until_state("one", "ERROR", 5)
         assert world.reason("one", "Stalled") == "True:RowRejected"

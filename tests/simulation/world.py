@@ -20,8 +20,8 @@ from controlplane.store.readings import Reading
 from controlplane.store.records import Batch, DesiredRow, Record
 from controlplane.store.transactions import Transaction
 from schemas import conditions, names
-from schemas.meta import Json
-from schemas.module import DesiredModule, ModuleStatus
+from schemas.meta import ConditionStatus, Json
+from schemas.module import DesiredModule, ModuleState, ModuleStatus
 from schemas.reports import Pending, Rejected, WorkerReport, WorkerState
 from tests.doubles.inlinestore import InlineStore, open_inline
 from tests.doubles.inspectors import TableInspector
@@ -88,11 +88,11 @@ class ControlPlane:
         self.store = ProcessStore(world.store, self.rng)
         self.fleet = fleet.Fleet(self.clock)
         self.leadership = leadership.Leadership(
-            self.store,
+            self.store,  # type: ignore[arg-type]  # the store as this process sees it
             self.clock,
             identity,
             WorldLock(world, identity),
-            rng=self.rng,  # type: ignore[arg-type]
+            rng=self.rng,
         )
         self.reconciler: looping.Reconciler | None = None
         self._engines: list[asyncio.Task[None]] = []
@@ -340,11 +340,11 @@ class World:
             )  # fmt: skip
             status = ModuleStatus.model_validate(new.status)
             pending = conditions.condition(
-                conditions.VALID, conditions.ConditionStatus.UNKNOWN, "Pending", "waiting", new.generation, tx.now
+                conditions.VALID, ConditionStatus.UNKNOWN, "Pending", "waiting", new.generation, tx.now
             )
             listed = conditions.drop(conditions.put(status.conditions, pending), conditions.STALLED)
             before = str(status.state) if old is not None else None
-            status = status.model_copy(update={"conditions": listed, "state": conditions.ModuleState.DISCOVERED})
+            status = status.model_copy(update={"conditions": listed, "state": ModuleState.DISCOVERED})
             stored = tx.put(replace(new, status=status.wire()), manager="test")
             tx.transition(stored, "DISCOVERED", "Pending", "", from_=before)
             return stored

@@ -14,7 +14,7 @@ from tests.doubles.inspectors import module_spec, route
 
 
 def spec(**more: object) -> ModuleSpec:
-    return ModuleSpec.model_validate(module_spec(**more))
+    return ModuleSpec.model_validate(module_spec(1, **more))
 
 
 def inspected(*routes: RouteReport) -> InspectionReport:
