@@ -99,6 +99,11 @@ class Child:
             self.kill()
             await process.wait()
 
+    def forget(self) -> None:
+        """Nobody will ask any more whether it became ready."""
+        if not self.ready.cancel():
+            self.ready.exception()
+
     def kill(self) -> None:
         """End it and all that it started, at once."""
         self._ending = True

@@ -39,7 +39,7 @@ class DataFolder:
 def take(path: Path, *, patience: float = guarding.GRACE_SECONDS + 10) -> DataFolder:
     """Make the folder if need be and hold it.
 
-    Waits up to ``patience`` seconds for what a killed `up` left behind.  Raises `exits.Exit` with code 1 when the
+    Waits up to ``patience`` seconds for what a killed `up` left behind.  Raises `exits.Exit` with code 3 when the
     folder cannot be written or a living `up` holds it.
     """
     path = path.absolute()
@@ -50,7 +50,7 @@ def take(path: Path, *, patience: float = guarding.GRACE_SECONDS + 10) -> DataFo
         probe.write_bytes(b"x")
         probe.unlink()
     except OSError as error:
-        raise exits.no(
+        raise exits.refused(
             f"cannot write to the data folder {path}: {_why(error)}",
             hint="Make it writable, or choose another folder with --data-dir.",
         ) from error
@@ -67,19 +67,19 @@ def _hold(path: Path, lock: int, patience: float) -> None:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
-                raise exits.no(f"cannot lock {path / LOCK}: {_why(error)}") from error
+                raise exits.refused(f"cannot lock {path / LOCK}: {_why(error)}") from error
         else:
             return
         holder = _holder(lock)
         if holder is not None and guarding.runs(holder):
             os.close(lock)
-            raise exits.no(
+            raise exits.refused(
                 f"another `modplane up` (process {holder}) runs on {path}",
                 hint=f"Stop it (Ctrl-C there, or kill {holder}), or give this one its own --data-dir and ports.",
             )
         if time.monotonic() > deadline:
             os.close(lock)
-            raise exits.no(
+            raise exits.refused(
                 f"processes of an earlier `modplane up` still hold {path}",
                 hint=f"See who: fuser -v {path / LOCK}. Stop them, or choose another folder with --data-dir.",
             )

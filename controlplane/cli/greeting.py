@@ -52,40 +52,43 @@ def suggestions(modules: list[Json], found: endpoints.Endpoints, data_dir: Path)
 
 
 async def greet(found: endpoints.Endpoints, data_dir: Path, told: Callable[[str], None]) -> None:
-    """Tell the addresses at once, and what to try when the modules have settled."""
-    for line in addresses(found, data_dir):
-        told(line)
-    modules = await _settled(found)
+    """Tell the addresses and what to try."""
+    modules = await asyncio.to_thread(_modules, found)
+    lines = addresses(found, data_dir)
     if modules:
         head = [["NAME", "STATE", "PATH"]]
         rows = [[each["metadata"]["name"], each.get("status", {}).get("state", "?"), _prefix(each)] for each in modules]
-        for line in ("Modules:", *(f"  {line}" for line in printing.aligned(head + rows))):
-            told(line)
+        lines += ["Modules:", *(f"  {line}" for line in printing.aligned(head + rows))]
     else:
-        told("There are no modules yet: put one into the modules folder, or apply a manifest.")
-    for line in suggestions(modules, found, data_dir):
+        lines.append("There are no modules yet: put one into the modules folder, or apply a manifest.")
+    for line in [*lines, *suggestions(modules, found, data_dir)]:
         told(line)
 
 
-async def _settled(found: endpoints.Endpoints) -> list[Json]:
-    api = client.Client(found.control_plane)
+async def settled(found: endpoints.Endpoints, folder: Path) -> None:
+    """Wait until the modules of the modules path are ACTIVE or in ERROR, but not for ever."""
     started = time.monotonic()
-    modules: list[Json] = []
+    expected = folder.is_dir() and any(entry.suffix in (".py", "") for entry in folder.glob("[!._]*"))
+    before = -1
+    while (passed := time.monotonic() - started) < SETTLE_SECONDS:
+        modules = await asyncio.to_thread(_modules, found)
+        states = {each.get("status", {}).get("state") for each in modules}
+        if modules and len(modules) == before and states <= {"ACTIVE", "ERROR"}:
+            return
+        if not modules and (not expected or passed > _FIRST_SECONDS):
+            return
+        before = len(modules)
+        await asyncio.sleep(0.1)
+
+
+def _modules(found: endpoints.Endpoints) -> list[Json]:
+    api = client.Client(found.control_plane)
     try:
-        while (passed := time.monotonic() - started) < SETTLE_SECONDS:
-            before = len(modules)
-            try:
-                modules = (await asyncio.to_thread(api.list_all, "modules"))["items"]
-            except exits.Exit:
-                modules = []
-            states = {each.get("status", {}).get("state") for each in modules}
-            steady = bool(modules) and len(modules) == before and states <= {"ACTIVE", "ERROR"}
-            if steady or (not modules and passed > _FIRST_SECONDS):
-                break
-            await asyncio.sleep(0.25)
+        return list(api.list_all("modules")["items"])
+    except exits.Exit:
+        return []
     finally:
         api.close()
-    return modules
 
 
 def _prefix(module: Json) -> str:

@@ -12,16 +12,16 @@ _BACKLOG: Final = 2048
 
 
 def listen(port: int, option: str) -> socket.socket:
-    """A listening socket on loopback; port 0 picks a free one.  Raises `exits.Exit` (code 1) if it cannot be had."""
+    """A listening socket on loopback; port 0 picks a free one.  Raises `exits.Exit` (code 3) if it cannot be had."""
     try:
         return socket.create_server((HOST, port), backlog=_BACKLOG)
     except OSError as error:
         if error.errno == errno.EADDRINUSE:
-            raise exits.no(
+            raise exits.refused(
                 f"port {port} on {HOST} is in use",
                 hint=f"Stop what listens there, or choose another port with {option} (0 picks a free one).",
             ) from error
-        raise exits.no(
+        raise exits.refused(
             f"cannot listen on {HOST}:{port}: {error.strerror or error}", hint=f"Choose another port with {option}."
         ) from error
 
@@ -32,14 +32,10 @@ def free(port: int, option: str) -> int:
         return int(door.getsockname()[1])
 
 
-def free_all(wanted: list[tuple[int, str]]) -> list[int]:
-    """`free` for several ports at once, which then differ."""
-    doors = [listen(port, option) for port, option in wanted]
-    try:
-        return [int(door.getsockname()[1]) for door in doors]
-    finally:
-        for door in doors:
-            door.close()
+def url(door: socket.socket) -> str:
+    """The HTTP address of a listening socket."""
+    host, port = door.getsockname()[:2]
+    return f"http://{host}:{port}"
 
 
 def answers(port: int) -> bool:

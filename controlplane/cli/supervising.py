@@ -1,144 +1,188 @@
-"""The processes of `modplane up` as one system: started in order, kept, ended in the opposite order.
+"""The supervisor of `modplane up`: starts the parts in order, keeps them, ends them in the opposite order.
 
-Order: sockets → guard → NATS → control plane → workers → ``endpoints.json``.  `up` holds the listening sockets of
-the API and the data plane, so that a restarted process loses no waiting connection.  Workers drain first at the end.
-Called by `controlplane.cli.up`; each process is a `children.Child`.
+Order: guard, NATS, then control plane and workers at once.  When all have said that they work and the first modules
+have settled, ``endpoints.json`` is written, and again whenever a worker comes back with another address.  An ending
+(Ctrl-C, SIGTERM, SIGHUP) stops the workers, which drain, then the control plane, then NATS; a second one kills.
+Called by `controlplane.cli.up`.
 """
 
 import asyncio
 import contextlib
+import os
+import signal
 import socket
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from controlplane.cli import children, endpoints, folders, guarding, ports
-from schemas.kits import natsserver
+from controlplane.cli import children, endpoints, exits, folders, guarding
 
-_NATS, _CONTROL = "nats", "controlplane"
+Told = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
-    """What was asked for."""
-
-    workers: int
-    modules: Path
-    control_port: int
-    data_port: int
-    nats_port: int
-
-
 class System:
-    """Every process of one `up`."""
+    """What is to run."""
 
-    def __init__(self, wish: Wish, folder: folders.DataFolder, told: Callable[[str], None]) -> None:
-        """Raises `exits.Exit` for a port that cannot be had."""
-        self._wish = wish
-        self._folder = folder
-        self._told = told
-        self._api = ports.listen(wish.control_port, "--control-port")
-        self._door = ports.listen(wish.data_port, "--data-port")
-        self._nats_port = ports.free(wish.nats_port, "--nats-port")
-        self._guard: asyncio.subprocess.Process | None = None
-        self._children: dict[str, children.Child] = {}
-        self._keeping: set[asyncio.Task[None]] = set()
+    folder: folders.DataFolder
+    nats: children.Plan
+    controlplane: children.Plan
+    workers: tuple[children.Plan, ...]
+    doors: tuple[socket.socket, ...]
+    """The listening sockets of API and data plane: held here, so that a restart refuses no connection."""
+    control_url: str
+    data_url: str
+    nats_url: str
+    patience: float = 30.0
+    """Seconds after which a start that is not ready says what it waits for."""
 
-    @property
-    def found(self) -> endpoints.Endpoints:
-        """Where everything is."""
-        workers = [child for name, child in self._children.items() if name not in (_NATS, _CONTROL)]
+
+@dataclass
+class Supervisor:
+    """A system being run."""
+
+    system: System
+    told: Told
+    """Hears what a person should know, a line at a time."""
+    settled: Callable[[endpoints.Endpoints], Coroutine[Any, Any, None]]
+    """Waits until the first modules are served or refused."""
+    greet: Callable[[endpoints.Endpoints], Coroutine[Any, Any, None]]
+    """Says that all is ready, and what to try."""
+    _children: list[children.Child] = field(default_factory=list)
+    _keepers: list[asyncio.Task[None]] = field(default_factory=list)
+    _ending: asyncio.Event = field(default_factory=asyncio.Event)
+    _signals: list[int] = field(default_factory=list)
+    _guard: "Guard | None" = None
+    _ready: bool = False
+
+    async def run(self) -> int:
+        """Run until told to end; returns the exit code.  Raises `exits.Exit` when the start fails."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
+                loop.add_signal_handler(number, self._signalled, number)
+        self._guard = Guard(self.system.folder.lock)
+        starting = asyncio.create_task(self._start(), name="start")
+        ended = asyncio.create_task(self._ending.wait(), name="ending")
+        try:
+            await asyncio.wait({starting, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if not ended.done():
+                starting.result()
+                await ended
+        except children.FailedError as error:
+            raise exits.refused(str(error)) from error
+        finally:
+            for task in (starting, ended):
+                task.cancel()
+            await asyncio.gather(starting, ended, return_exceptions=True)
+            await self._stop()
+        self.told("stopped")
+        return exits.INTERRUPTED if self._signals[:1] == [signal.SIGINT] else exits.YES
+
+    async def _start(self) -> None:
+        await self._all_ready([self._add(self.system.nats)])
+        plans = (self.system.controlplane, *self.system.workers)
+        await self._all_ready([self._add(plan) for plan in plans])
+        await self.settled(self._endpoints())
+        self._ready = True
+        self._publish()
+        await self.greet(self._endpoints())
+
+    def _add(self, plan: children.Plan) -> children.Child:
+        child = children.Child(plan, self.system.folder.logs, told=self.told)
+        child.on_pid = self._guarded
+        child.on_ready = self._publish
+        self._children.append(child)
+        self._keepers.append(asyncio.create_task(child.keep(), name=plan.name))
+        return child
+
+    async def _all_ready(self, parts: list[children.Child]) -> None:
+        while True:
+            done, left = await asyncio.wait(
+                [part.ready for part in parts], timeout=self.system.patience, return_when=asyncio.FIRST_EXCEPTION
+            )
+            for future in done:
+                future.result()
+            if not left:
+                return
+            for part in (part for part in parts if not part.ready.done()):
+                self.told(f"still waiting for {part.plan.name}; its log: {part.log}")
+
+    def _endpoints(self) -> endpoints.Endpoints:
         return endpoints.Endpoints(
-            _url(self._api), _url(self._door), self._nats_url, tuple(str(child.facts["address"]) for child in workers)
+            control_plane=self.system.control_url,
+            data_plane=self.system.data_url,
+            nats=self.system.nats_url,
+            workers=tuple(str(worker.facts.get("address", "")) for worker in self._children[2:]),
         )
 
-    async def start(self) -> None:
-        """Start everything and write ``endpoints.json``; `children.FailedError` if a process ends at its start."""
-        await self._start_guard()
-        await self._begin(self._nats())
-        await self._begin(self._plan(_CONTROL, "controlplane", "serve", self._api, 15.0, *self._control_settings()))
-        slots = [f"w{slot}" for slot in range(self._wish.workers)]
-        workers = [
-            self._plan(slot, "dataplane", "worker", self._door, 45.0, *self._worker_settings(slot)) for slot in slots
-        ]
-        await asyncio.gather(*(self._begin(worker) for worker in workers))
-        for child in self._children.values():
-            child.on_ready = self._write
-        self._write()
+    def _publish(self) -> None:
+        if self._ready and not self._ending.is_set():
+            endpoints.write(self.system.folder.path, self._endpoints())
 
-    async def stop(self) -> None:
-        """End everything: workers, control plane, NATS, guard."""
-        endpoints.remove(self._folder.path)
-        named = dict(self._children)
-        last = [named.pop(name) for name in (_CONTROL, _NATS) if name in named]
-        await asyncio.gather(*(child.end() for child in named.values()))
-        for child in last:
-            await child.end()
-        for task in self._keeping:
-            task.cancel()
-        await asyncio.gather(*self._keeping, return_exceptions=True)
-        if self._guard is not None and self._guard.stdin is not None:
-            self._guard.stdin.close()
-            await self._guard.wait()
-        self._api.close()
-        self._door.close()
+    def _guarded(self, line: str) -> None:
+        assert self._guard is not None, "the guard starts first"
+        self._guard.tell(line)
 
-    def kill(self) -> None:
-        """End everything at once."""
-        for child in self._children.values():
+    def _signalled(self, number: int) -> None:
+        self._signals.append(number)
+        self._ending.set()
+        if len(self._signals) == 1:
+            self.told("stopping: requests are finished first (again to stop at once)")
+            return
+        for child in self._children:
             child.kill()
 
-    async def _start_guard(self) -> None:
-        self._guard = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-I", guarding.__file__, str(guarding.GRACE_SECONDS)),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.DEVNULL,
-            pass_fds=(self._folder.lock,),
-            start_new_session=True,
-        )
-
-    def _tell_guard(self, line: str) -> None:
-        if self._guard is not None and self._guard.stdin is not None:
-            with contextlib.suppress(OSError, RuntimeError):
-                self._guard.stdin.write(f"{line}\n".encode())
-
-    async def _begin(self, plan: children.Plan) -> None:
-        child = children.Child(plan, self._folder.logs, told=self._told)
-        child.on_pid = self._tell_guard
-        self._children[plan.name] = child
-        keeping = asyncio.create_task(child.keep(), name=f"keep {plan.name}")
-        self._keeping.add(keeping)
-        await child.ready
-
-    def _nats(self) -> children.Plan:
-        command = natsserver.command(self._folder.path / "nats", self._nats_port)
-        port = self._nats_port
-        return children.Plan(_NATS, command, 10.0, answers=lambda: ports.answers(port))
-
-    @property
-    def _nats_url(self) -> str:
-        return f"nats://{ports.HOST}:{self._nats_port}"
-
-    def _plan(  # one argument for each thing that differs between the planes
-        self, name: str, package: str, verb: str, door: socket.socket, stop_seconds: float, *more: str
-    ) -> children.Plan:
-        # -P keeps the working folder off the module path
-        command = [sys.executable, "-P", "-m", package, verb, "--listen-fd", str(door.fileno()), *more]
-        return children.Plan(name, command, stop_seconds, pass_fds=(door.fileno(),))
-
-    def _control_settings(self) -> tuple[str, ...]:
-        folder, modules = str(self._folder.path), str(self._wish.modules)
-        return ("--data-dir", folder, "--modules-path", modules, "--nats-url", self._nats_url)
-
-    def _worker_settings(self, slot: str) -> tuple[str, ...]:
-        return ("--id", slot, "--data-dir", str(self._folder.path), "--nats-url", self._nats_url)
-
-    def _write(self) -> None:
-        """A restarted worker has a new address of its own."""
-        endpoints.write(self._folder.path, self.found)
+    async def _stop(self) -> None:
+        self._ending.set()
+        endpoints.remove(self.system.folder.path)
+        for door in self.system.doors:
+            door.close()
+        nats, plane, workers = self._children[:1], self._children[1:2], self._children[2:]
+        for group in (workers, plane, nats):
+            await asyncio.gather(*(child.end() for child in group))
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
+        for child in self._children:
+            child.forget()
+        if self._guard is not None:
+            self._guard.close()
 
 
-def _url(door: socket.socket) -> str:
-    return f"http://{ports.HOST}:{door.getsockname()[1]}"
+class Guard:
+    """Our end of the guard process."""
+
+    def __init__(self, lock: int, grace: float = guarding.GRACE_SECONDS) -> None:
+        reading, self._pipe = os.pipe()
+        try:
+            self.pid = os.posix_spawn(
+                sys.executable,
+                [sys.executable, "-I", str(Path(guarding.__file__)), str(grace)],
+                dict(os.environ),
+                file_actions=[
+                    (os.POSIX_SPAWN_DUP2, reading, 0),
+                    (os.POSIX_SPAWN_DUP2, lock, max(lock, reading, self._pipe) + 1),
+                ],
+                setsid=True,
+            )
+        finally:
+            os.close(reading)
+
+    def tell(self, line: str) -> None:
+        """``+PID``: started; ``-PID``: gone."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._pipe, line.encode() + b"\n")
+
+    def close(self) -> None:
+        """Let it end, and wait until it has."""
+        os.close(self._pipe)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+
+def python(package: str, *words: object) -> list[str]:
+    """``python -m package words…`` with this very interpreter; ``-P`` keeps the working folder off the module path."""
+    return [sys.executable, "-P", "-m", package, *(str(word) for word in words)]

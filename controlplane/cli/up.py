@@ -1,102 +1,131 @@
-"""``modplane up``: NATS, control plane and workers on this machine, supervised until interrupted.
+"""``modplane up``: the whole system on this machine, supervised, until interrupted.
 
-Takes the data folder, starts the system (`supervising`), greets, waits for a signal, ends everything.  Nothing
-survives it, however it ends (`guarding`).
+Checks what can go wrong first (folder, second `up`, ports, NATS program), each with a message that says what to do;
+then `controlplane.cli.supervising` runs the parts.
 """
 
 import asyncio
-import contextlib
-import os
-import signal
-import sys
+import socket
 from pathlib import Path
 
 import click
 
-from controlplane.cli import children, endpoints, exits, folders, greeting, supervising
+from controlplane.cli import children, endpoints, exits, folders, options, ports, supervising
+
+_PORT = click.IntRange(0, 65_535)
 
 
-@click.command("up", short_help="Run the whole system on this machine")
-@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="How many workers serve.")
+@click.command(
+    "up",
+    short_help="Run the whole system on this machine",
+    cls=options.Verb,
+    examples=(
+        "modplane up --modules deploy/examples",
+        "modplane up --workers 4 --data-dir /var/lib/modplane",
+        "modplane up --control-port 0 --data-port 0 --nats-port 0",
+    ),
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    envvar="MODPLANE_WORKERS",
+    default=2,
+    show_default=True,
+    help="Worker processes; two, so that one may restart unnoticed.",
+)
 @click.option(
     "--data-dir",
     type=click.Path(path_type=Path),
-    default=Path(endpoints.DATA_DIR),
-    show_default=True,
     envvar="MODPLANE_DATA_DIR",
-    help="Folder of everything that has to survive.",
+    default=endpoints.DATA_DIR,
+    show_default=True,
+    help="Folder of everything that has to survive: database, code, NATS files, logs.",
 )
 @click.option(
     "--modules",
     type=click.Path(path_type=Path),
-    default=Path("modules"),
-    show_default=True,
     envvar="MODPLANE_MODULES_PATH",
-    help="Folder with modules.",
+    default="modules",
+    show_default=True,
+    help="Folder of modules and manifests.",
 )
-@click.option("--control-port", type=click.IntRange(0, 65535), default=7400, show_default=True, help="Of the API.")
-@click.option("--data-port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="Of the modules.")
-@click.option("--nats-port", type=click.IntRange(0, 65535), default=4222, show_default=True, help="Of NATS.")
+@click.option(
+    "--control-port",
+    type=_PORT,
+    envvar="MODPLANE_CONTROL_PORT",
+    default=7400,
+    show_default=True,
+    help="Port of the control plane; 0 picks a free one.",
+)
+@click.option(
+    "--data-port",
+    type=_PORT,
+    envvar="MODPLANE_DATA_PORT",
+    default=8000,
+    show_default=True,
+    help="Port of the data plane; 0 picks a free one.",
+)
+@click.option(
+    "--nats-port",
+    type=_PORT,
+    envvar="MODPLANE_NATS_PORT",
+    default=4222,
+    show_default=True,
+    help="Port of the NATS server; 0 picks a free one.",
+)
 def command(workers: int, data_dir: Path, modules: Path, control_port: int, data_port: int, nats_port: int) -> int:
-    r"""Run NATS, a control plane and workers on this machine until interrupted (Ctrl-C).
+    """Run NATS, the control plane and the workers on this machine, until interrupted.
 
-    Port 0 picks a free one.  The addresses are printed and written to DATA_DIR/endpoints.json, where every other
-    command finds them.
-
-    \b
-    Examples:
-      modplane up
-      modplane up --workers 4 --modules ./modules --data-port 9000
+    When ready it prints the addresses and what to try, and writes them to endpoints.json in the data folder.  A part
+    that dies is started again; nothing survives this command.
     """
-    wish = supervising.Wish(workers, modules.absolute(), control_port, data_port, nats_port)
     folder = folders.take(data_dir)
     try:
-        endpoints.remove(folder.path)
-        return asyncio.run(_up(wish, folder))
+        with ports.listen(control_port, "--control-port") as api, ports.listen(data_port, "--data-port") as door:
+            nats = ports.free(nats_port, "--nats-port")
+            system = _system(folder, api, door, nats=nats, modules=modules.absolute(), workers=workers)
+            return asyncio.run(_run(system, modules))
     finally:
         folder.release()
 
 
-async def _up(wish: supervising.Wish, folder: folders.DataFolder) -> int:
-    system = supervising.System(wish, folder, _tell)
-    ending = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, _interrupted, system, ending)
-    life = asyncio.create_task(_live(system, folder.path))
-    ended = asyncio.create_task(ending.wait())
+def _system(
+    folder: folders.DataFolder, api: socket.socket, door: socket.socket, *, nats: int, modules: Path, workers: int
+) -> supervising.System:
+    from schemas.kits import natsserver  # late: only `up` runs a server
+
+    nats_url = f"nats://{ports.HOST}:{nats}"
     try:
-        await asyncio.wait({life, ended}, return_when=asyncio.FIRST_COMPLETED)
-        if life.done():
-            life.result()
-            await ended
-    except children.FailedError as error:
-        raise exits.no(f"modplane up could not start: {error}") from error
-    finally:
-        life.cancel()
-        ended.cancel()
-        with contextlib.suppress(asyncio.CancelledError, children.FailedError):
-            await life
-        await system.stop()
-    _tell("stopped.")
-    return exits.YES
+        nats_command = natsserver.command(folder.path / "nats", nats)
+    except FileNotFoundError as error:
+        raise exits.refused(str(error)) from error
+    common = ["--nats-url", nats_url, "--data-dir", folder.path, "--listen-fd"]
+    plane = supervising.python("controlplane", "serve", "--modules-path", modules, *common, api.fileno())
+    return supervising.System(
+        folder=folder,
+        nats=children.Plan("nats", nats_command, stop_seconds=10, answers=lambda: ports.answers(nats)),
+        controlplane=children.Plan("controlplane", plane, stop_seconds=20, pass_fds=(api.fileno(),)),
+        workers=tuple(_worker(f"w{slot}", door, common) for slot in range(workers)),
+        doors=(api, door),
+        control_url=ports.url(api),
+        data_url=ports.url(door),
+        nats_url=nats_url,
+    )
 
 
-async def _live(system: supervising.System, data_dir: Path) -> None:
-    await system.start()
-    await greeting.greet(system.found, data_dir, _tell)
+def _worker(name: str, door: socket.socket, common: list[object]) -> children.Plan:
+    words = supervising.python("dataplane", "worker", "--id", name, *common, door.fileno())
+    return children.Plan(name, words, stop_seconds=45, pass_fds=(door.fileno(),))
 
 
-def _interrupted(system: supervising.System, ending: asyncio.Event) -> None:
-    if ending.is_set():
-        _tell("killing what is left.")
-        system.kill()
-    else:
-        _tell("stopping: workers finish their requests first (again: at once).")
-        ending.set()
+async def _run(system: supervising.System, modules: Path) -> int:
+    from controlplane.cli import greeting  # late: the HTTP client is needed only when all is ready
 
-
-def _tell(line: str) -> None:
-    """One line for the person at the terminal; nobody may be there any more."""
-    with contextlib.suppress(OSError):
-        os.write(sys.stdout.fileno(), f"{line}\n".encode())
+    count = len(system.workers)
+    click.echo(f"modplane: starting NATS, the control plane and {count} worker{'' if count == 1 else 's'}")
+    return await supervising.Supervisor(
+        system,
+        told=lambda line: click.echo(f"modplane: {line}"),
+        settled=lambda found: greeting.settled(found, modules),
+        greet=lambda found: greeting.greet(found, system.folder.path, click.echo),
+    ).run()
