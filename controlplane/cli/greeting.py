@@ -68,7 +68,7 @@ async def greet(found: endpoints.Endpoints, data_dir: Path, told: Callable[[str]
 async def settled(found: endpoints.Endpoints, folder: Path) -> None:
     """Wait until the modules of the modules path are ACTIVE or in ERROR, but not for ever."""
     started = time.monotonic()
-    expected = folder.is_dir() and any(entry.suffix in (".py", "") for entry in folder.glob("[!._]*"))
+    expected = await asyncio.to_thread(_offers, folder)
     before = -1
     while (passed := time.monotonic() - started) < SETTLE_SECONDS:
         modules = await asyncio.to_thread(_modules, found)
@@ -79,6 +79,10 @@ async def settled(found: endpoints.Endpoints, folder: Path) -> None:
             return
         before = len(modules)
         await asyncio.sleep(0.1)
+
+
+def _offers(folder: Path) -> bool:
+    return folder.is_dir() and any(entry.suffix in (".py", ".yaml", ".yml", "") for entry in folder.glob("[!._]*"))
 
 
 def _modules(found: endpoints.Endpoints) -> list[Json]:
