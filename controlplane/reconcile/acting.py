@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from controlplane import errors
 from controlplane.reconcile import accepting, deciding, examining
 from controlplane.reconcile.facts import Action, Decision, Facts
-from controlplane.store.records import Record
+from controlplane.store.records import DesiredRow, Record
 from controlplane.store.transactions import Transaction
 from schemas import names
 from schemas.documents import canonical_json
@@ -31,7 +31,8 @@ class Written:
 
     decision: Decision
     """The one that was carried out: another than asked for when a claim was lost."""
-    removed: bool = False
+    row: DesiredRow | None = None
+    """The module's desired row afterwards, where it matters."""
 
 
 def is_needed(facts: Facts, decision: Decision) -> bool:
@@ -44,16 +45,18 @@ def write(tx: Transaction, facts: Facts, decision: Decision) -> Written:
     record = _same(tx, facts.record)
     if facts.examination.unsaved:
         tx.put_inspection(facts.examination.key, examining.stored(facts.examination))
+    row = facts.desired
     if decision.action is Action.REGISTER:
-        decision = _register(tx, facts, decision)
+        decision, row = _register(tx, facts, decision)
     elif decision.action is Action.WITHDRAW:
-        tx.withdraw(names.module_key(record.name))
+        row = tx.withdraw(names.module_key(record.name))
     elif decision.action is Action.RELEASE:
         _release(tx, facts)
     elif decision.action in (Action.FINALIZE, Action.REMOVE):
         tx.release_claims(record.uid)
         record = replace(record, finalizers=tuple(name for name in record.finalizers if name != names.FINALIZER))
-    return Written(decision, removed=_store(tx, facts, record, decision))
+    _store(tx, facts, record, decision)
+    return Written(decision, row)
 
 
 def _same(tx: Transaction, read: Record) -> Record:
@@ -63,12 +66,12 @@ def _same(tx: Transaction, read: Record) -> Record:
     return stored
 
 
-def _register(tx: Transaction, facts: Facts, decision: Decision) -> Decision:
+def _register(tx: Transaction, facts: Facts, decision: Decision) -> tuple[Decision, DesiredRow | None]:
     record, desired = facts.record, decision.desired
     assert desired is not None
     rivals = tx.take_claims(record, desired.api_version, desired.namespace, accepting.claims_of(desired))
     if rivals:
-        return deciding.decide(replace(facts, rivals=tuple(rivals)))
+        return deciding.decide(replace(facts, rivals=tuple(rivals))), facts.desired
     row = tx.desire(
         key=names.module_key(record.name),
         kind="Module",
@@ -79,8 +82,8 @@ def _register(tx: Transaction, facts: Facts, decision: Decision) -> Decision:
     )
     if row == facts.desired:
         # It was desired before (the status had been lost): no worker will report anything new.
-        return replace(decision, requeue_after=0.0)
-    return decision
+        decision = replace(decision, requeue_after=0.0)
+    return decision, row
 
 
 def _release(tx: Transaction, facts: Facts) -> None:
@@ -92,8 +95,8 @@ def _release(tx: Transaction, facts: Facts) -> None:
     tx.release_claims(facts.record.uid, keep)
 
 
-def _store(tx: Transaction, facts: Facts, record: Record, decision: Decision) -> bool:
-    """Put status and events; True: the object is gone."""
+def _store(tx: Transaction, facts: Facts, record: Record, decision: Decision) -> None:
+    """Put status and events; let the object go when nobody holds it."""
     if decision.status != facts.status or record.finalizers != facts.record.finalizers:
         record = tx.put(replace(record, status=decision.status.wire()), manager=MANAGER)
     for step in decision.steps:
@@ -102,5 +105,3 @@ def _store(tx: Transaction, facts: Facts, record: Record, decision: Decision) ->
         )
     if decision.action in (Action.FINALIZE, Action.REMOVE) and not record.finalizers:
         tx.remove(record)
-        return True
-    return False

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from types import MappingProxyType
+from typing import TypeAlias
 
 import structlog
 
@@ -28,6 +29,9 @@ SETTLED_AFTER = 4.0
 FORGOTTEN_AFTER = 3600.0
 """Seconds after which a lost worker is no longer counted as lost."""
 _TICK = 1.0
+
+Order: TypeAlias = tuple[int, int]
+"""(epoch, revision): how far a worker has applied the desired state."""
 
 
 class Standing(StrEnum):
@@ -103,6 +107,10 @@ def _ignore_names(names: frozenset[str] | None) -> None:
     """Before a loop listens there is nobody to wake."""
 
 
+def _ignore_progress(before: Order, after: Order) -> None:
+    """Before a loop listens there is nobody to wake."""
+
+
 def _ignore() -> None:
     """Before a loop listens there is nobody to wake."""
 
@@ -117,6 +125,8 @@ class Fleet:
         self._proven_since: float | None = None
         self.on_change: Callable[[frozenset[str] | None], None] = _ignore_names
         """Called with the modules whose report changed; None: all that wait for workers."""
+        self.on_progress: Callable[[Order, Order], None] = _ignore_progress
+        """Called when a worker has applied more: how far before, and how far now."""
         self.on_membership: Callable[[], None] = _ignore
         """Called when a worker joined, began to count, left or was lost: every module's numbers move."""
 
@@ -217,11 +227,11 @@ class Fleet:
             self.on_membership()
 
     def _tell_progress(self, old: WorkerReport, new: WorkerReport) -> None:
-        if (old.applied_epoch, old.applied_revision) != (new.applied_epoch, new.applied_revision):
-            self.on_change(None)
-        before, after = _troubles(old), _troubles(new)
+        before, after = (old.applied_epoch, old.applied_revision), (new.applied_epoch, new.applied_revision)
         if before != after:
-            self.on_change(frozenset(trouble[0] for trouble in before ^ after))
+            self.on_progress(before, after)
+        if troubles := _troubles(old) ^ _troubles(new):
+            self.on_change(frozenset(trouble[0] for trouble in troubles))
 
 
 def _membership(known: _Known) -> tuple[object, ...]:

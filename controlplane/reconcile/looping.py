@@ -79,6 +79,7 @@ class Reconciler:
         self._fleet.reset()
         unsubscribe = self._store.listen(self._heard)
         self._fleet.on_change = self._fleet_moved
+        self._fleet.on_progress = self._fleet_progressed
         self._fleet.on_membership = self._membership_moved
         try:
             await self._begin()
@@ -134,9 +135,12 @@ class Reconciler:
     def _fleet_moved(self, names: frozenset[str] | None) -> None:
         self._wake_all(self._memory.awaiting_fleet if names is None else names & self._memory.known)
 
+    def _fleet_progressed(self, before: fleet.Order, after: fleet.Order) -> None:
+        self._wake_all(self._memory.reached(before, after))
+
     def _membership_moved(self) -> None:
         self._wake_all(self._memory.awaiting_fleet)
-        for name in sorted(self._memory.known - self._memory.awaiting_fleet):
+        for name in sorted(self._memory.known - self._memory.awaiting_fleet.keys()):
             self.queue.add(name, Priority.RESYNC)
 
     def _wake_all(self, names: Iterable[str]) -> None:
@@ -225,15 +229,16 @@ class Reconciler:
         name = facts.record.name
         # Before the write: a worker's report on it may be quicker than the commit's way back to us.
         self._memory.await_for(name, decision)
+        row = facts.desired
         if acting.is_needed(facts, decision):
             written = await self._store.write(lambda tx: acting.write(tx, facts, decision), epoch=self._epoch())
-            decision = written.decision
-            self._memory.await_for(name, decision)
+            decision, row = written.decision, written.row
             self._tell(facts, decision)
             if facts.examination.unsaved:
                 self._examiner.kept(facts.examination)
             if decision.action in acting.RELEASING:
                 self._wake_all(self._memory.awaiting_claims)
+        self._memory.await_for(name, decision, None if row is None else (row.epoch, row.revision))
         if decision.action is Action.INSPECT and facts.spec is not None:
             self._examiner.start(facts.record, facts.spec)
         return decision

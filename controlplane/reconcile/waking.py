@@ -10,6 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 
 from controlplane.reconcile.facts import Decision
+from controlplane.reconcile.fleet import Order
 from controlplane.store.records import Change, Record
 from schemas import conditions, names
 from schemas.meta import Json
@@ -48,7 +49,8 @@ class News:
 class Memory:
     """Sightings by name, and who waits for what."""
 
-    awaiting_fleet: set[str] = field(default_factory=set)
+    awaiting_fleet: dict[str, Order | None] = field(default_factory=dict)
+    """Who waits for workers, and for which desired row's order; None: for whatever they say."""
     awaiting_claims: set[str] = field(default_factory=set)
     _seen: dict[str, Sighting] = field(default_factory=dict)
     _needed_by: dict[str, set[str]] = field(default_factory=dict)
@@ -86,19 +88,27 @@ class Memory:
         old = self._seen.pop(name, None)
         if old is not None:
             self._rewire(name, old.depends_on, frozenset())
-        self.awaiting_fleet.discard(name)
+        self.awaiting_fleet.pop(name, None)
         self.awaiting_claims.discard(name)
 
-    def await_for(self, name: str, decision: Decision) -> None:
-        """Note what a module waits for."""
-        for waiting, does in (
-            (self.awaiting_fleet, decision.awaits_fleet),
-            (self.awaiting_claims, decision.awaits_claims),
-        ):
-            if does:
-                waiting.add(name)
-            else:
-                waiting.discard(name)
+    def await_for(self, name: str, decision: Decision, order: Order | None = None) -> None:
+        """Note what a module waits for; ``order``: of its desired row, if that is known."""
+        if decision.awaits_fleet:
+            self.awaiting_fleet[name] = order
+        else:
+            self.awaiting_fleet.pop(name, None)
+        if decision.awaits_claims:
+            self.awaiting_claims.add(name)
+        else:
+            self.awaiting_claims.discard(name)
+
+    def reached(self, before: Order, after: Order) -> list[str]:
+        """Who waits for a row that a worker has come to on its way from ``before`` to ``after``."""
+        return [
+            name
+            for name, order in self.awaiting_fleet.items()
+            if order is None or after < before or before < order <= after
+        ]
 
     def dependents(self, name: str) -> frozenset[str]:
         """Every module that depends on ``name``, over others too (a circle may have closed anywhere)."""

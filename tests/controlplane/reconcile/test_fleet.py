@@ -29,7 +29,9 @@ class Heard:
     def __init__(self, fleet: Fleet) -> None:
         self.changes: list[frozenset[str] | None] = []
         self.memberships = 0
+        self.progress: list[tuple[object, object]] = []
         fleet.on_change = self.changes.append
+        fleet.on_progress = lambda before, after: self.progress.append((before, after))
         fleet.on_membership = self._count
 
     def _count(self) -> None:
@@ -120,13 +122,13 @@ async def test_progress_wakes_those_that_wait_and_troubles_those_they_name(fleet
     fleet.reported(report(sequence=2))
     assert heard.changes == []
     fleet.reported(report(sequence=3, applied_revision=2))
-    assert heard.changes == [None]
+    assert (heard.changes, heard.progress) == ([], [((0, 0), (0, 2))])
     pending = Pending(module="slow", generation=1, since=CLOCK.now(), reason="StartFailed")
     rejected = Rejected(module="bad", generation=1, reason="ImportFailed", message="no")
     fleet.reported(report(sequence=4, applied_revision=2, pending=[pending], rejected=[rejected]))
-    assert heard.changes[1:] == [frozenset({"slow", "bad"})]
+    assert heard.changes == [frozenset({"slow", "bad"})]
     fleet.reported(report(sequence=5, applied_revision=2, rejected=[rejected]))
-    assert heard.changes[2:] == [frozenset({"slow"})]
+    assert heard.changes[1:] == [frozenset({"slow"})]
 
 
 async def test_the_watch_tells_when_the_channel_comes_and_goes(fleet: Fleet, clock: FakeClock) -> None:

@@ -1,0 +1,168 @@
+"""The loop with nothing simulated but code and workers: real threads, real time, the real write path."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from controlplane import writing
+from controlplane.reconcile import fleet, leadership, locks, looping
+from controlplane.store import stores
+from schemas.kits.clocks import SystemClock
+from schemas.meta import Json
+from schemas.reports import WorkerReport
+from tests.doubles.inspectors import TableInspector, digest
+from tests.doubles.polling import until
+
+
+def manifest(name: str, number: int = 1, **spec: object) -> Json:
+    return {
+        "apiVersion": "modplane.dev/v1",
+        "kind": "Module",
+        "metadata": {"name": name},
+        "spec": {"entryPoint": "mod:Module", "source": {"path": "mod", "digest": digest(number)}, **spec},
+    }
+
+
+class Plane:
+    """A leading reconciler over a store, and one worker that applies everything at once."""
+
+    def __init__(self, store: stores.Store, database: str) -> None:
+        self.store = store
+        clock = SystemClock()
+        self.clock = clock
+        self.fleet = fleet.Fleet(clock)
+        self.leadership = leadership.Leadership(store, clock, "test", locks.beside(database))
+        self.writer = writing.Writer(store, clock, None)
+        self.reconciler = looping.Reconciler(
+            store,
+            clock,
+            TableInspector(0.001),
+            self.fleet,
+            lambda: self.leadership.epoch,
+            code_root=Path("/code"),
+        )
+        self.sequence = 0
+        self.started = datetime.now(UTC)
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def gained(self, epoch: int) -> None:
+        self.tasks.append(asyncio.create_task(self.reconciler.run()))
+        self.tasks.append(asyncio.create_task(self._work()))
+
+    async def lost(self) -> None:
+        return
+
+    async def _work(self) -> None:
+        moved = asyncio.Event()
+        self.store.listen(lambda batch: moved.set() if batch.desired else None)
+        while True:
+            moved.clear()
+            self.fleet.beat_returned()
+            self.sequence += 1
+            head = await self.store.read(lambda reading: reading.head())
+            self.fleet.reported(
+                WorkerReport(
+                    id="w0",
+                    boot="b0",
+                    synced=True,
+                    store=self.store.id,
+                    applied_epoch=head.epoch,
+                    applied_revision=head.revision,
+                    sequence=self.sequence,
+                    started_at=self.started,
+                    reported_at=self.started,
+                )
+            )
+            try:
+                await asyncio.wait_for(moved.wait(), 1.0)
+            except TimeoutError:
+                continue
+
+    async def state(self, name: str) -> str:
+        record = await self.store.read(lambda reading: reading.get("Module", name))
+        return "gone" if record is None else str(record.status.get("state"))
+
+
+@pytest.fixture
+async def plane(database_url: str) -> AsyncIterator[Plane]:
+    store = await stores.open_store(database_url, clock=SystemClock())
+    running = Plane(store, database_url)
+    running.tasks.append(asyncio.create_task(running.leadership.run(running.gained, running.lost)))
+    await until(lambda: running.leadership.leads)
+    yield running
+    for task in running.tasks:
+        task.cancel()
+    await asyncio.gather(*running.tasks, return_exceptions=True)
+    await running.leadership.release()
+    await store.close()
+
+
+async def test_what_the_write_path_stores_becomes_active_and_goes_again(plane: Plane) -> None:
+    outcome = (await plane.writer.apply([manifest("one")], manager="test"))[0]
+    assert outcome.error is None
+    await until(lambda: _is(plane, "one", "ACTIVE"))
+    await plane.writer.delete("Module", "one")
+    await until(lambda: _is(plane, "one", "gone"))
+    events = await plane.store.read(lambda reading: reading.events_of("one", 100))
+    assert [event.spec["to"] for event in events] == [
+        "DISCOVERED",
+        "VALIDATED",
+        "REGISTERED",
+        "ACTIVE",
+        "UNREGISTERED",
+    ]
+    assert [event.spec["sequence"] for event in events] == [1, 2, 3, 4, 5]
+
+
+async def test_a_hundred_modules_in_one_apply_are_active_soon(plane: Plane) -> None:
+    await plane.writer.apply([manifest(f"m{number}") for number in range(100)], manager="test")
+    await until(lambda: _all_active(plane, 100), timeout=30)
+
+
+async def test_a_dead_leader_s_lock_hands_over_at_once_and_a_living_one_s_does_not(
+    plane: Plane, database_url: str
+) -> None:
+    successor = leadership.Leadership(plane.store, plane.clock, "next", locks.beside(database_url))
+    gained: list[int] = []
+
+    async def gain(epoch: int) -> None:
+        gained.append(epoch)
+
+    standing = asyncio.create_task(successor.run(gain, plane.lost))
+    await until(lambda: successor._standing.seen is not None)
+    assert not successor.leads
+    plane.tasks.append(standing)
+    plane.tasks[0].cancel()
+    await asyncio.gather(plane.tasks[0], return_exceptions=True)
+    await plane.leadership._lock.release()
+    dead_at = time.monotonic()
+    await until(lambda: gained)
+    assert time.monotonic() - dead_at < leadership.LEASE_SECONDS - 1.0
+    assert gained == [plane.leadership.epoch + 1]
+    await successor.release()
+
+
+async def test_the_loop_goes_on_after_it_was_ended_and_begun_again(plane: Plane) -> None:
+    await plane.writer.apply([manifest("one")], manager="test")
+    await until(lambda: _is(plane, "one", "ACTIVE"))
+    plane.tasks[1].cancel()
+    await asyncio.gather(plane.tasks[1], return_exceptions=True)
+    await plane.writer.apply([manifest("one", 2), manifest("two")], manager="test")
+    plane.tasks[1] = asyncio.create_task(plane.reconciler.run())
+    await until(lambda: _all_active(plane, 2))
+
+
+async def _is(plane: Plane, name: str, state: str) -> bool:
+    return await plane.state(name) == state
+
+
+async def _all_active(plane: Plane, count: int) -> bool:
+    records = await plane.store.read(lambda reading: reading.list("Module"))
+    return len(records) == count and all(
+        record.status.get("state") == "ACTIVE" and record.status.get("observedGeneration") == record.generation
+        for record in records
+    )
