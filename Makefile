@@ -53,7 +53,7 @@ lint: setup ## formatting, style, types, who may import what, published schemas,
 	@$(BIN)/python -m pytest -q tests/documents
 
 bench: setup ## measure: apply to live, dispatch at 1 and 1,000 modules, bare FastAPI beside it
-	@$(BIN)/python -m pytest tests/bench -s -q --override-ini=timeout=900 $(ARGS)
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 soak: setup ## repeat the journeys against real processes for MINUTES (5) and stop at the first failure
 	@end=$$(( $$(date +%s) + $(MINUTES) * 60 )); round=0; \

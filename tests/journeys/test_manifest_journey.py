@@ -21,7 +21,7 @@ def test_a_manifest_walks_to_active_and_back_while_traffic_flows(platform: Platf
         assert platform.call("v1/journey/hello").status_code == 404
         assert platform.cli("apply", "-f", "-", stdin=text).strip() == "module/journey created"
         # → reconcile → NATS → worker → gateway → report → status
-        assert "condition met" in platform.cli("wait", "module/journey", "--for=state=ACTIVE", "--timeout=20")
+        assert "state=ACTIVE" in platform.cli("wait", "module/journey", "--for=state=ACTIVE", "--timeout=20")
         answer = platform.call("v1/journey/hello")
         assert (answer.status_code, answer.json()["say"]) == (200, "hello")
         refused = platform.call("v1/journey/guarded")
