@@ -4,9 +4,7 @@ Checks everything offline first: a manifest with a problem stops the whole comma
 Then one request, one transaction, one answer per object.
 """
 
-import time
 from pathlib import Path
-from typing import Any
 
 import click
 
@@ -64,7 +62,8 @@ def command(
 def _await(items: list[Json], api: client.Client, timeout: float) -> None:
     modules = [item for item in items if item["kind"] == "Module"]
     targets = {item["metadata"]["name"]: waiting.Target.of_applied(item) for item in modules}
-    waiting.until(api, "modules", targets, waiting.in_state("ACTIVE"), deadline=time.monotonic() + timeout)
+    told = waiting.announce("modules", "is ACTIVE")
+    waiting.until(api, "modules", targets, waiting.in_state("ACTIVE"), deadline=waiting.deadline(timeout), told=told)
 
 
 def _refusal(manifest: manifests.Manifest, error: Json) -> list[str]:
@@ -72,14 +71,7 @@ def _refusal(manifest: manifests.Manifest, error: Json) -> list[str]:
     if not causes:
         line, column = manifest.document.mark("")
         return [f"{manifest.file}:{line}:{column}: {manifests.identity(manifest.value)}: {client.message(error)}"]
-    return [manifest.problem(_violation(field, text)) for field, text in causes]
-
-
-def _violation(field: str, text: str) -> Any:
-    from schemas.problems import Violation
-
-    pointer = field if field.startswith("/") else "/" + field.replace(".", "/") if field else ""
-    return Violation(pointer=pointer, message=text)
+    return [manifest.problem(cause) for cause in causes]
 
 
 def _hint(answers: list[Json]) -> str:

@@ -5,17 +5,19 @@ server ends the command with code 3 (1 for "not found"), silence with 4, a deadl
 """
 
 import json
+import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 
 from controlplane.cli import endpoints, exits
 from schemas import names
 from schemas.meta import Json
+from schemas.problems import Violation
 
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io, application/json"
 _QUIET = 10.0
@@ -24,6 +26,8 @@ _AWAY = 30.0
 """Seconds for which a watch that once stood waits for its server to come back."""
 _PAUSE = 0.2
 """Seconds between two openings of a watch."""
+
+_FIELD_PART: Final = re.compile(r"[^.\[\]]+")
 
 
 class GoneError(Exception):
@@ -103,6 +107,11 @@ class Client:
         deadline and 4 when the server stays away.
         """
         reached = 0.0
+
+        def opened() -> None:
+            nonlocal reached
+            reached = time.monotonic()
+
         while True:
             left = None if deadline is None else deadline - time.monotonic()
             if left is not None and left <= 0:
@@ -116,8 +125,9 @@ class Client:
                 params["timeoutSeconds"] = str(int(left) + 1)
             quiet = _QUIET if left is None else min(_QUIET, left)
             try:
-                for event in self._stream(f"{names.API_PREFIX}/{plural}", params, quiet=quiet, table=table):
-                    reached = time.monotonic()
+                path = f"{names.API_PREFIX}/{plural}"
+                for event in self._stream(path, params, quiet=quiet, table=table, opened=opened):
+                    opened()
                     after = _revision(event["object"]) or after
                     if event["type"] != "BOOKMARK":
                         yield event
@@ -162,7 +172,9 @@ class Client:
             )
         return found
 
-    def _stream(self, path: str, params: dict[str, str], *, quiet: float, table: bool) -> Iterator[Json]:
+    def _stream(
+        self, path: str, params: dict[str, str], *, quiet: float, table: bool, opened: Callable[[], None]
+    ) -> Iterator[Json]:
         headers = {"accept": TABLE} if table else {}
         patience = httpx.Timeout(30.0, connect=3.0, read=quiet)
         with (
@@ -174,6 +186,7 @@ class Client:
             if not answer.is_success:
                 answer.read()
                 raise _refusal(answer.status_code, answer.text)
+            opened()
             for line in answer.iter_lines():
                 if not line:
                     continue
@@ -233,10 +246,17 @@ def message(status: Json) -> str:
     return str(text)
 
 
-def causes(status: Json) -> list[tuple[str, str]]:
-    """(field or pointer, message) of each cause that a ``Status`` names."""
+def causes(status: Json) -> list[Violation]:
+    """Each cause that a ``Status`` names, its field (``spec.dependencies[0].name``) as a pointer."""
     details = status.get("details") or {}
-    return [(str(each.get("field", "")), str(each.get("message", ""))) for each in details.get("causes", [])]
+    return [
+        Violation(
+            pointer="".join(f"/{part}" for part in _FIELD_PART.findall(str(each.get("field", "")))),
+            message=str(each.get("message", "")),
+            reason=str(each.get("reason", "")),
+        )
+        for each in details.get("causes", [])
+    ]
 
 
 def _refusal(code: int, text: str) -> exits.Exit:

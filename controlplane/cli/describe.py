@@ -91,21 +91,33 @@ def _serving(status: Json) -> str:
 
 def _workers(item: Json, api: client.Client) -> list[list[str]]:
     rows = [["NAME", "STATE", "THIS MODULE", "ADDRESS"]]
-    name = item["metadata"]["name"]
     for worker in api.list_all("workers")["items"]:
         status = worker.get("status", {})
         report = status.get("report") or {}
         state = "lost" if status.get("lost") else report.get("state", "unknown")
-        rows.append([worker["metadata"]["name"], state, _on_worker(name, report), report.get("address", "")])
+        rows.append([worker["metadata"]["name"], state, on_worker(item, status), report.get("address", "")])
     return rows
 
 
-def _on_worker(name: str, report: Json) -> str:
+def on_worker(item: Json, worker: Json) -> str:
+    """How a worker (its status) stands to a Module's latest generation, as far as was reported."""
+    report, labels = worker.get("report") or {}, (worker.get("report") or {}).get("labels", {})
+    selector = item.get("spec", {}).get("placement", {}).get("workerSelector", {})
+    if any(labels.get(key) != value for key, value in selector.items()):
+        return "not placed here"
     for word in ("rejected", "pending"):
         for entry in report.get(word, []):
-            if entry["module"] == name:
+            if entry["module"] == item["metadata"]["name"]:
                 return f"{word}: {entry['reason']} {entry.get('message', '')}".strip()
-    return "applied"
+    if worker.get("lost") or not report.get("synced"):
+        return "unknown"
+    status = item.get("status", {})
+    if not any(each["type"] == "Registered" and each["status"] == "True" for each in status.get("conditions", [])):
+        return "not sent yet"
+    counts = status.get("workers", {})
+    if status.get("state") == "ACTIVE" or (counts.get("desired") and counts.get("applied") == counts["desired"]):
+        return "applied"
+    return "not applied yet"
 
 
 def _events(item: Json, api: client.Client) -> list[list[str]]:
@@ -122,7 +134,8 @@ def _events(item: Json, api: client.Client) -> list[list[str]]:
 
 def _plain(item: Json) -> Iterator[str]:
     yield from _head(item)
-    yield from _conditions(item.get("status", {}))
+    if item.get("status", {}).get("conditions"):
+        yield from _conditions(item["status"])
     rest = {key: item[key] for key in ("spec", "status") if item.get(key)}
     rest.get("status", {}).pop("conditions", None)
     if rest:

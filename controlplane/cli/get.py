@@ -1,11 +1,15 @@
 """``modplane get``: a table as the server lays it out, or the objects themselves; ``-w`` goes on watching."""
 
 from pathlib import Path
+from typing import Final
 
 import click
 
 from controlplane.cli import client, exits, options, printing
 from schemas.meta import Json
+
+_ROOM: Final = {"NAME": 20, "STATE": 12, "READY": 7}
+"""Widths that these columns of a watch have at least: their values change while we look."""
 
 
 @click.command(
@@ -100,7 +104,8 @@ def _watch(
             head = listed
             lines = printing.table_rows(listed, head, wide=output == "wide")
             titles = printing.table_head(head, wide=output == "wide")
-            widths = [max(len(cell) for cell in column) for column in zip(titles, *lines, strict=True)]
+            rows = zip(titles, *lines, strict=True)
+            widths = [max(_ROOM.get(column[0], 0), *map(len, column)) for column in rows]
             for row in ([titles] if headed else []) + lines:
                 printing.show(_padded(row, widths))
         else:
@@ -131,4 +136,6 @@ def _one(item: Json, output: str | None) -> None:
 
 
 def _padded(row: list[str], widths: list[int]) -> str:
+    """A row whose columns line up with the rows before; a wider cell widens its column from here on."""
+    widths[:] = [max(width, len(cell)) for width, cell in zip(widths, row, strict=True)]
     return "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

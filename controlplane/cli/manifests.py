@@ -54,7 +54,13 @@ def read(filenames: Iterable[str], *, recursive: bool = False) -> list[Manifest]
     named = list(filenames)
     if not named:
         raise exits.usage("name manifests with -f FILE, -f DIR or -f - (standard input)")
-    found = [manifest for name in named for file in _files(name, recursive=recursive) for manifest in _documents(file)]
+    found = [
+        manifest
+        for name in named
+        for file in _files(name, recursive=recursive)
+        for manifest in _documents(file)
+        if file == name or not _is_data(manifest)
+    ]
     if not found:
         raise exits.no(f"no manifest in {', '.join(named)}")
     return found
@@ -88,6 +94,12 @@ def _files(name: str, *, recursive: bool) -> list[str]:
         hint = "" if recursive else "Read the folders below it too with -R."
         raise exits.no(f"{name}: no .yaml, .yml or .json file in this folder", hint=hint)
     return [str(file) for file in sorted(listed)]
+
+
+def _is_data(manifest: Manifest) -> bool:
+    """Whether a JSON document that nobody named is a module's data; discovery sees it the same way."""
+    path = Path(manifest.file)
+    return path.suffix == ".json" and path.name not in BESIDE_CODE and "apiVersion" not in manifest.value
 
 
 def _documents(file: str) -> list[Manifest]:

@@ -53,7 +53,9 @@ def command(
             named = _present(api, plural, every, selector)
         for aim in aims:
             targets = {name: waiting.Target(name) for name in named}
-            waiting.until(api, plural, targets, aim, deadline=until, told=waiting.announce(plural, f"is {aim.words}"))
+            waiting.until(
+                api, plural, targets, aim, deadline=until, told=waiting.announce(plural, f"condition met: {aim.words}")
+            )
 
 
 def _present(api: client.Client, plural: str, every: bool, selector: str | None) -> list[str]:

@@ -79,7 +79,7 @@ def parse(text: str) -> Goal:
         kind, _, wanted = rest.partition("=")
         statuses = {"": "True", "true": "True", "false": "False", "unknown": "Unknown"}
         if wanted.lower() in statuses:
-            return with_condition(kind, statuses[wanted.lower()])
+            return with_condition(_known_condition(kind), statuses[wanted.lower()])
     raise exits.usage(
         f"--for {text!r} is none of: state=STATE, condition=TYPE, condition=TYPE=True|False|Unknown, delete"
     )
@@ -181,6 +181,15 @@ def _known_state(state: str) -> Goal:
         # An object that is UNREGISTERED is gone a moment later.
         return Goal("state=UNREGISTERED", in_state(state.upper()).reached, gone=True)
     return in_state(state.upper())
+
+
+def _known_condition(kind: str) -> str:
+    from schemas import conditions
+
+    known = {each.lower(): each for each in conditions.ORDER}
+    if kind.lower() not in known:
+        raise exits.usage(f"--for condition={kind}: the conditions are {', '.join(conditions.ORDER)}")
+    return known[kind.lower()]
 
 
 def _current(item: Json, observed: int) -> bool:
