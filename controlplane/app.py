@@ -28,8 +28,7 @@ from controlplane.inspection import inspecting
 from controlplane.messaging import messengers
 from controlplane.reconcile import fleet, leadership, locks, looping
 from controlplane.store import keeping, stores
-from controlplane.telemetry import logs
-from schemas.kits import endings
+from schemas.kits import endings, logs
 from schemas.kits.clocks import SystemClock
 from schemas.kits.natslink import NatsLink
 from schemas.kits.tasks import Tasks
@@ -45,7 +44,7 @@ _GRACE_SECONDS = 5
 def main(arguments: Sequence[str]) -> int:
     """Serve until told to end; returns the exit code (1: could not start, the message says why and what to do)."""
     chosen = settings.load(arguments)
-    logs.configure(chosen.log_level.value, "json" if chosen.log_format.value == "json" else "console")
+    logs.configure(chosen.log_level, chosen.log_format)
     try:
         door = _open_door(chosen)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

@@ -5,43 +5,15 @@ folder, which wins over the default.  Read once, by `controlplane.app`, and hand
 the environment.  `tests/documents` holds ``docs/reference/settings.md`` to this list.
 """
 
-import argparse
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
-
-PREFIX = "MODPLANE_"
-FILE = "modplane.env"
-
-Port = Annotated[int, Field(ge=0, le=65_535)]
+from schemas.kits.options import Options, Port
+from schemas.kits.options import load as load_options
 
 
-class LogLevel(StrEnum):
-    """From which weight on a line is logged."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-class LogFormat(StrEnum):
-    """How a line is written."""
-
-    CONSOLE = "console"
-    JSON = "json"
-
-
-class Settings(BaseSettings):
+class Settings(Options):
     """What an operator may set."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=FILE, extra="ignore", frozen=True, use_attribute_docstrings=True
-    )
 
     data_dir: Path = Path(".modplane")
     """Folder of everything that has to survive: database, packed code, NATS files.  Default ``.modplane`` in the
@@ -73,12 +45,6 @@ class Settings(BaseSettings):
     """File descriptor of a listening socket for the API; -1 (the default): open one of ``CONTROL_HOST`` and
     ``CONTROL_PORT``.  ``modplane up`` hands one down, so that a restart refuses no connection."""
 
-    log_level: LogLevel = LogLevel.INFO
-    """``debug``, ``info``, ``warning`` or ``error``.  Default info: one line per decision, none per request."""
-
-    log_format: LogFormat = LogFormat.CONSOLE
-    """``console`` for people (the default) or ``json``, one object per line, for collectors."""
-
     @property
     def database(self) -> str:
         """The database URL, with the default filled in."""
@@ -86,35 +52,5 @@ class Settings(BaseSettings):
 
 
 def load(arguments: Sequence[str] = (), *, program: str = "modplane controlplane") -> Settings:
-    """The settings of this process; each one is also a flag (``control_port`` is ``--control-port``).
-
-    A flag that is unknown or a value that makes no sense ends the process with exit code 2 and a message on
-    stderr that names the setting, as `argparse` does.
-    """
-    parser = argparse.ArgumentParser(prog=program, description="Run one control plane.", allow_abbrev=False)
-    for name, field in Settings.model_fields.items():
-        parser.add_argument(
-            flag(name),
-            default=argparse.SUPPRESS,
-            metavar="VALUE",
-            help=f"{_one_line(field.description)} [{PREFIX}{name.upper()}]",
-        )
-    given: dict[str, Any] = vars(parser.parse_args(list(arguments)))
-    try:
-        return Settings(**given)
-    except ValidationError as error:
-        parser.error("; ".join(_complaint(dict(problem)) for problem in error.errors()))
-
-
-def flag(name: str) -> str:
-    """The flag of a setting."""
-    return "--" + name.replace("_", "-")
-
-
-def _one_line(text: str | None) -> str:
-    return " ".join((text or "").split()).replace("``", "").replace("%", "%%")
-
-
-def _complaint(problem: dict[str, Any]) -> str:
-    name = str(problem["loc"][0])
-    return f"{flag(name)} / {PREFIX}{name.upper()}: {problem['msg']} (got {problem['input']!r})"
+    """The settings of this process; ends it with exit code 2 and a message for a flag or value that makes no sense."""
+    return load_options(Settings, arguments, program=program, description="Run one control plane.")

@@ -10,13 +10,9 @@ import gc
 import json
 import os
 import secrets
-import signal
 import socket
-import stat
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
-from functools import partial
 from importlib import metadata
 
 import anyio.to_thread
@@ -28,7 +24,7 @@ from dataplane.agent import agents
 from dataplane.gateway import dispatching, hosting, pages
 from dataplane.runtime import hosts
 from dataplane.settings import Settings, load
-from dataplane.telemetry import logs
+from schemas.kits import endings, logs
 from schemas.meta import Json
 
 logger = structlog.get_logger("dataplane.app")
@@ -39,7 +35,7 @@ HEADER = "x-modplane-worker"
 def main(arguments: list[str]) -> int:
     """Run one worker until it is told to end; returns the exit code."""
     settings = load(arguments)
-    logs.configure(settings.log_level.value, "json" if settings.log_format.value == "json" else "console")
+    logs.configure(settings.log_level, settings.log_format)
     try:
         shared = _shared_socket(settings)
         own = doors.open_socket("127.0.0.1", 0)
@@ -78,9 +74,7 @@ class Worker:
     async def run(self) -> int:
         """Serve until told to end."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._end, signal.Signals(number).name)
-        _watch_stdin(loop, partial(self._end, "the supervisor is gone"))
+        endings.watch(loop, self._end)
         anyio.to_thread.current_default_thread_limiter().total_tokens = self._settings.threads
         serving = asyncio.create_task(self._server.run_own_door(), name="own door")
         # only what the host itself is made of is frozen, before any module loads: a frozen module could never unload
@@ -174,24 +168,6 @@ class Worker:
             ],
             "draining": self._host.retiring,
         }
-
-
-def _watch_stdin(loop: asyncio.AbstractEventLoop, ended: Callable[[], None]) -> None:
-    """Call ``ended`` when the other side of standard input goes, if it is a pipe or socket (a supervisor's)."""
-    try:
-        descriptor = sys.stdin.fileno()
-        kind = os.fstat(descriptor).st_mode
-    except (AttributeError, OSError, ValueError):
-        return
-    if not (stat.S_ISFIFO(kind) or stat.S_ISSOCK(kind)):
-        return
-
-    def readable() -> None:
-        if not os.read(descriptor, 4096):
-            loop.remove_reader(descriptor)
-            ended()
-
-    loop.add_reader(descriptor, readable)
 
 
 def _url(sock: socket.socket) -> str:

@@ -4,46 +4,22 @@ A flag wins over the environment (``MODPLANE_…``), which wins over the file ``
 which wins over the default.  Read once, by `dataplane.app`, and handed down: no other room looks at the environment.
 """
 
-import argparse
 from collections.abc import Sequence
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-from pydantic import Field, StringConstraints, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, StringConstraints, field_validator
 
-PREFIX = "MODPLANE_"
-FILE = "modplane.env"
+from schemas.kits.options import Options, Port
+from schemas.kits.options import load as load_options
 
-Port = Annotated[int, Field(ge=0, le=65_535)]
 WorkerId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 
 _SHORT = {"worker_id": "--id", "worker_labels": "--labels"}
 
 
-class LogLevel(StrEnum):
-    """From which weight on a line is logged."""
-
-    DEBUG = "debug"
-    INFO = "info"
-    WARNING = "warning"
-    ERROR = "error"
-
-
-class LogFormat(StrEnum):
-    """How a line is written."""
-
-    CONSOLE = "console"
-    JSON = "json"
-
-
-class Settings(BaseSettings):
+class Settings(Options):
     """What an operator may set."""
-
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=FILE, extra="ignore", frozen=True, use_attribute_docstrings=True
-    )
 
     worker_id: WorkerId = "w0"
     """Name of this worker's slot, a DNS label: the same after a restart, another for each worker.  Default ``w0``,
@@ -83,12 +59,6 @@ class Settings(BaseSettings):
     """How many ``def`` handlers run at once on this worker.  Default 100: all modules share
     them, and the framework's 40 are soon taken."""
 
-    log_level: LogLevel = LogLevel.INFO
-    """``debug``, ``info``, ``warning`` or ``error``.  Default info: one line per change, none per request."""
-
-    log_format: LogFormat = LogFormat.CONSOLE
-    """``console`` for people (the default) or ``json``, one object per line, for collectors."""
-
     @field_validator("worker_labels")
     @classmethod
     def _pairs(cls, text: str) -> str:
@@ -110,36 +80,5 @@ class Settings(BaseSettings):
 
 
 def load(arguments: Sequence[str] = (), *, program: str = "modplane worker") -> Settings:
-    """The settings of this process; each one is also a flag (``data_port`` is ``--data-port``).
-
-    A flag that is unknown or a value that makes no sense ends the process with exit code 2 and a message on stderr
-    that names the setting, as `argparse` does.
-    """
-    parser = argparse.ArgumentParser(prog=program, description="Run one data-plane worker.", allow_abbrev=False)
-    for name, field in Settings.model_fields.items():
-        parser.add_argument(
-            *_flags(name),
-            dest=name,
-            default=argparse.SUPPRESS,
-            metavar="VALUE",
-            help=f"{_one_line(field.description)} [{PREFIX}{name.upper()}]",
-        )
-    given: dict[str, Any] = vars(parser.parse_args(list(arguments)))
-    try:
-        return Settings(**given)
-    except ValidationError as error:
-        parser.error("; ".join(_complaint(dict(problem)) for problem in error.errors()))
-
-
-def _flags(name: str) -> list[str]:
-    long = "--" + name.replace("_", "-")
-    return [_SHORT[name], long] if name in _SHORT else [long]
-
-
-def _one_line(text: str | None) -> str:
-    return " ".join((text or "").split()).replace("``", "").replace("%", "%%")
-
-
-def _complaint(problem: dict[str, Any]) -> str:
-    name = str(problem["loc"][0])
-    return f"{_flags(name)[0]} / {PREFIX}{name.upper()}: {problem['msg']} (got {problem['input']!r})"
+    """The settings of this process; ends it with exit code 2 and a message for a flag or value that makes no sense."""
+    return load_options(Settings, arguments, program=program, description="Run one data-plane worker.", short=_SHORT)

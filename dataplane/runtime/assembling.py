@@ -149,6 +149,7 @@ def _missing(code: Code, where: str, step: str, found: object) -> str:
 
 
 def application(module: BaseModuleRouter, version: str) -> FastAPI:
+    """The fresh sub-application of one module generation, quiet: no telemetry or pages of its own."""
     app = FastAPI(
         title=module.metadata.name or module.metadata.module_id,
         version=version,

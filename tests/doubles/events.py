@@ -3,11 +3,11 @@
 import json
 from typing import Any
 
-import nats
+from nats.aio.client import Client
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
 
-async def stored_events(client: nats.NATS, subject: str = "modplane.events.>") -> list[dict[str, Any]]:
+async def stored_events(client: Client, subject: str = "modplane.events.>") -> list[dict[str, Any]]:
     """Every event in the stream under ``subject``, in stream order."""
     stream = client.jetstream()
     subscription = await stream.subscribe(

@@ -19,6 +19,7 @@ from typing import Any
 import httpx
 import nats
 import psutil
+from nats.aio.client import Client
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "deploy" / "examples"
@@ -128,7 +129,7 @@ class Platform:
     def object(self, plural: str, name: str) -> dict[str, Any] | None:
         """One object as the API shows it, or None."""
         answer = self.http.get(f"{self.control}/apis/modplane.dev/v1/{plural}/{name}")
-        return answer.json() if answer.status_code == 200 else None  # type: ignore[no-any-return]
+        return answer.json() if answer.status_code == 200 else None
 
     def state(self, name: str) -> str | None:
         """A module's state, or None."""
@@ -152,7 +153,7 @@ class Platform:
         return sqlite3.connect(self.data / "modplane.db", timeout=5, isolation_level=None)
 
     @contextlib.asynccontextmanager
-    async def nats(self) -> AsyncIterator[nats.NATS]:
+    async def nats(self) -> AsyncIterator[Client]:
         """A plain NATS client."""
         client = await nats.connect(self.endpoints["nats"])
         try:

@@ -93,7 +93,7 @@ def test_each_hop_leaves_its_record(platform: Platform) -> None:
     document, head = asyncio.run(read())
     assert document["uid"] == stored["metadata"]["uid"]
     assert json.loads(str(document["payload"]))["digest"] == digest
-    assert (head["epoch"], head["revision"]) >= (document["epoch"], document["revision"])  # type: ignore[operator]
+    assert (head["epoch"], head["revision"]) >= (document["epoch"], document["revision"])
 
     described = platform.cli("describe", "module", "hops")
     for word in ("ACTIVE", "Programmed", "/api/v1/modules/v1/hops/hello", "REGISTERED"):

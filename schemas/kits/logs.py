@@ -1,16 +1,17 @@
-"""Logging for the control plane: constant messages with key-values, as JSON lines or for a console.
+"""Logging for a process: constant messages with key-values, as JSON lines or for a console.
 
-Called once, by `controlplane.app`, before anything is logged.
+Called once by each plane's `app`, before anything is logged.
 """
 
 import logging
 import sys
-from typing import Literal
 
 import structlog
 
+from schemas.kits.options import LogFormat, LogLevel
 
-def configure(level: str = "INFO", style: Literal["json", "console"] = "console") -> None:
+
+def configure(level: LogLevel = LogLevel.INFO, style: LogFormat = LogFormat.CONSOLE) -> None:
     """Send structlog's and the standard library's records through one pipeline to standard error."""
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -26,9 +27,9 @@ def configure(level: str = "INFO", style: Literal["json", "console"] = "console"
         cache_logger_on_first_use=True,
     )
     last: structlog.types.Processor = (
-        structlog.processors.JSONRenderer() if style == "json" else structlog.dev.ConsoleRenderer(colors=False)
+        structlog.processors.JSONRenderer() if style is LogFormat.JSON else structlog.dev.ConsoleRenderer(colors=False)
     )
-    before = [structlog.processors.format_exc_info] if style == "json" else []
+    before = [structlog.processors.format_exc_info] if style is LogFormat.JSON else []
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

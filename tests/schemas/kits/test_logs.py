@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from dataplane.telemetry import logs
+from schemas.kits import logs
+from schemas.kits.options import LogFormat, LogLevel
 
 
 @pytest.fixture(autouse=True)
@@ -21,16 +22,16 @@ def _undone() -> Iterator[None]:
 
 
 def test_json_lines_carry_event_level_and_values(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure("info", "json")
+    logs.configure(LogLevel.INFO, LogFormat.JSON)
     structlog.get_logger("dataplane.tests").info("module serves", module="a")
-    logging.getLogger("uvicorn.error").warning("from the library", extra={"port": 1})
-    logging.getLogger("uvicorn.error").debug("not shown")
+    logging.getLogger("some.library").warning("from the library", extra={"port": 1})
+    logging.getLogger("some.library").debug("not shown")
     first, second = (json.loads(line) for line in capsys.readouterr().err.splitlines())
     assert (first["event"], first["module"], first["level"]) == ("module serves", "a", "info")
-    assert (second["event"], second["port"], second["logger"]) == ("from the library", 1, "uvicorn.error")
+    assert (second["event"], second["port"], second["logger"]) == ("from the library", 1, "some.library")
 
 
 def test_the_console_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
-    logs.configure("warning", "console")
+    logs.configure(LogLevel.WARNING, LogFormat.CONSOLE)
     structlog.get_logger("dataplane.tests").warning("module cannot serve", module="a")
     assert "module cannot serve" in capsys.readouterr().err
