@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+import click
 import httpx
 
 from controlplane.cli import endpoints, exits
@@ -222,14 +223,20 @@ def connect(server: str | None, data_dir: Path) -> Client:
     if server:
         if not server.startswith(("http://", "https://")):
             raise exits.usage(f"--server {server!r} is not a URL; write http://HOST:PORT")
-        return Client(server)
+        return _closing(Client(server))
     found = endpoints.read(data_dir)
     if found is None:
         raise exits.unreachable(
             f"no system runs on {data_dir} (there is no {endpoints.path(data_dir)})",
             hint="Start one with `modplane up`, or name a running one with --server, MODPLANE_SERVER or --data-dir.",
         )
-    return Client(found.control_plane)
+    return _closing(Client(found.control_plane))
+
+
+def _closing(api: Client) -> Client:
+    """Closed when the command ends."""
+    click.get_current_context().call_on_close(api.close)
+    return api
 
 
 def _revision(item: Json) -> str | None:

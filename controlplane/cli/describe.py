@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from controlplane.cli import client, endpoints, exits, options, printing
+from controlplane.cli import client, endpoints, exits, options, printing, waiting
 from schemas.meta import Json
 from schemas.names import MODULES_PREFIX
 
@@ -51,7 +51,7 @@ def _module(item: Json, api: client.Client, door: str) -> Iterator[str]:
             ("State", f"{status.get('state', 'unknown')} (generation {item['metadata'].get('generation', '?')})"),
             ("Serving", _serving(status)),
             ("Workers", ", ".join(f"{count} {word}" for word, count in status.get("workers", {}).items())),
-            ("Waits for", waits_for(item)),
+            ("Waits for", waiting.waits_for(item)),
         ]
     )
     yield from _conditions(status)
@@ -60,25 +60,6 @@ def _module(item: Json, api: client.Client, door: str) -> Iterator[str]:
     yield from _section("Routes", routes)
     yield from _section("Workers", _workers(item, api))
     yield from _section("Events", _events(item, api))
-
-
-def waits_for(item: Json) -> str:
-    """What stands between a Module and Ready, as its conditions tell it; ``nothing`` when it is Ready."""
-    conditions = {each["type"]: each for each in item.get("status", {}).get("conditions", [])}
-    for kind in ("Deleting", "Suspended", "Stalled"):
-        if conditions.get(kind, {}).get("status") == "True":
-            return _because(conditions[kind])
-    if conditions.get("Ready", {}).get("status") == "True":
-        return "nothing"
-    for kind in ("Valid", "RoutesAccepted", "DependenciesReady", "Registered", "Programmed", "Healthy"):
-        if kind in conditions and conditions[kind]["status"] != "True":
-            return _because(conditions[kind])
-    return _because(conditions["Ready"]) if "Ready" in conditions else "its first reconcile"
-
-
-def _because(condition: Json) -> str:
-    words = f"{condition['type']}={condition['status']} ({condition.get('reason', '')})"
-    return f"{words}: {condition['message']}" if condition.get("message") else words
 
 
 def _serving(status: Json) -> str:

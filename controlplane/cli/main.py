@@ -4,6 +4,7 @@ A verb is a file of this folder with a click command ``command``.  ``modplane --
 short help stands here, and a test keeps it equal to the verb's own.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -99,7 +100,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return exits.INTERRUPTED
     except BrokenPipeError:
         # The reader of our output has seen enough; nothing more may be written at interpreter exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.YES
     return result if isinstance(result, int) else exits.YES
 

@@ -141,7 +141,7 @@ def _follow(
         if end.code != exits.TIMED_OUT:
             raise
         waits = [f"{_label(plural, name)}: {_standing(last.get(name, {}))}" for name in left]
-        raise exits.timed_out(f"not {goal.words} in time\n" + "\n".join(waits)) from end
+        raise exits.timed_out(f"{goal.words} was not reached in time\n" + "\n".join(waits)) from end
 
 
 def _judge(
@@ -206,13 +206,26 @@ def _label(plural: str, name: str) -> str:
 
 
 def _standing(item: Json) -> str:
-    status = item.get("status", {})
-    waits = [
-        f"{each['type']}={each['status']} ({each.get('reason', '')}) {each.get('message', '')}".strip()
-        for each in status.get("conditions", [])
-        if (each["status"] == "True") == (each["type"] in ("Stalled", "Suspended", "Deleting"))
-    ]
-    return "; ".join([status.get("state", "no state yet"), *waits])
+    return f"{item.get('status', {}).get('state', 'no state yet')}; waits for {waits_for(item)}"
+
+
+def waits_for(item: Json) -> str:
+    """What stands between a Module and Ready, as its conditions tell it; ``nothing`` when it is Ready."""
+    conditions = {each["type"]: each for each in item.get("status", {}).get("conditions", [])}
+    for kind in ("Deleting", "Suspended", "Stalled"):
+        if conditions.get(kind, {}).get("status") == "True":
+            return _because(conditions[kind])
+    if conditions.get("Ready", {}).get("status") == "True":
+        return "nothing"
+    for kind in ("Valid", "RoutesAccepted", "DependenciesReady", "Registered", "Programmed", "Healthy"):
+        if kind in conditions and conditions[kind]["status"] != "True":
+            return _because(conditions[kind])
+    return _because(conditions["Ready"]) if "Ready" in conditions else "its first reconcile"
+
+
+def _because(condition: Json) -> str:
+    words = f"{condition['type']}={condition['status']} ({condition.get('reason', '')})"
+    return f"{words}: {condition['message']}" if condition.get("message") else words
 
 
 def announce(plural: str, words: str) -> Callable[[str], None]:

@@ -1,0 +1,114 @@
+"""`modplane apply` and `modplane validate`: one line per object, problems by file, line and column."""
+
+import io
+import sys
+
+import pytest
+
+from tests.doubles.desk import Desk
+
+ORDERS = """\
+apiVersion: modplane.dev/v1
+kind: Module
+metadata: {name: orders}
+spec:
+  entryPoint: orders:Orders
+"""
+WRONG = """\
+apiVersion: modplane.dev/v1
+kind: Module
+metadata: {name: orders}
+spec:
+  entryPoint: orders:Orders
+  dependancies: []
+"""
+
+
+def test_apply_says_created_then_unchanged_then_configured(desk: Desk) -> None:
+    file = desk.file(ORDERS)
+    assert desk.type("apply", "-f", file).out == "module/orders created\n"
+    assert desk.type("apply", "-f", file).out == "module/orders unchanged\n"
+    desk.file(ORDERS + "  version: 2.0.0\n")
+    assert desk.type("apply", "-f", file).out == "module/orders configured\n"
+
+
+def test_a_problem_names_file_line_and_column_and_nothing_is_applied(desk: Desk) -> None:
+    good = desk.file(ORDERS.replace("orders}", "other}"), "good.yaml")
+    bad = desk.file(WRONG, "bad.yaml")
+    said = desk.type("apply", "-f", good, "-f", bad, code=1)
+    assert f"{bad}:6:3: /spec/dependancies" in said.err
+    assert "Did you mean 'dependencies'?" in said.err
+    assert "nothing was applied" in said.err
+    assert said.out == ""
+    assert desk.stored("other") is None
+
+
+def test_validate_needs_no_server_and_lists_good_and_bad(desk: Desk) -> None:
+    good, bad = desk.file(ORDERS, "good.yaml"), desk.file(WRONG + "---\nkind: [\n", "bad.yaml")
+    said = desk.type("validate", "-f", good, "-f", bad, code=1)
+    assert f"{good}: module/orders is valid" in said.out
+    assert f"{bad}:6:3: /spec/dependancies" in said.out
+    assert f"{bad}:8:" in said.out or f"{bad}:9:" in said.out
+    assert "2 problems" in said.err
+    assert desk.type("validate", "-f", good).err == ""
+
+
+def test_apply_reads_standard_input(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(ORDERS.encode())))
+    assert desk.type("apply", "-f", "-").out == "module/orders created\n"
+
+
+def test_a_folder_means_its_manifests_and_those_beside_code(desk: Desk) -> None:
+    desk.file(ORDERS, "all/one.yaml")
+    desk.file(ORDERS.replace("name: orders", "name: beside"), "all/beside/module.yaml")
+    desk.file("deeper: true", "all/beside/other.yaml")
+    desk.file("not a manifest", "all/readme.md")
+    said = desk.type("apply", "-f", str(desk.home / "all"))
+    assert sorted(said.out.split()) == ["created", "created", "module/beside", "module/orders"]
+    assert "beside/other.yaml:1:1" in desk.type("apply", "-f", str(desk.home / "all"), "-R", code=1).err
+
+
+def test_a_missing_file_an_empty_folder_and_an_empty_file_are_told(desk: Desk) -> None:
+    assert "no such file" in desk.type("apply", "-f", "nowhere.yaml", code=1).err
+    (desk.home / "empty").mkdir()
+    assert "-R" in desk.type("apply", "-f", str(desk.home / "empty"), code=1).err
+    assert "no manifest" in desk.type("apply", "-f", desk.file("# nothing\n"), code=1).err
+    assert "-f FILE" in desk.type("apply", code=2).err
+
+
+def test_a_dry_run_stores_nothing(desk: Desk) -> None:
+    assert desk.type("apply", "-f", desk.file(ORDERS), "--dry-run").out == "module/orders created (dry run)\n"
+    assert desk.stored("orders") is None
+
+
+def test_a_field_of_another_manager_is_refused_with_its_name_and_force_takes_it(desk: Desk) -> None:
+    desk.type("apply", "-f", desk.file(ORDERS))
+    body = {
+        "apiVersion": "modplane.dev/v1",
+        "kind": "Module",
+        "metadata": {"name": "orders"},
+        "spec": {"entryPoint": "orders:Orders", "version": "3.0.0"},
+    }
+    desk.run(desk.parts.apply(body, manager="ann"))
+    file = desk.file(ORDERS + "  version: 2.0.0\n")
+    said = desk.type("apply", "-f", file, code=3)
+    assert "ann" in said.err
+    assert f"{file}:6:" in said.err
+    assert "--force" in said.err
+    assert desk.type("apply", "-f", file, "--force").out == "module/orders configured\n"
+
+
+def test_apply_wait_returns_when_the_stored_generation_is_active(desk: Desk) -> None:
+    helper = desk.later(lambda: desk.stored("orders") is not None, lambda: desk.report("orders", "ACTIVE"))
+    said = desk.type("apply", "-f", desk.file(ORDERS), "--wait", "--timeout", "20s")
+    helper.join()
+    assert said.out == "module/orders created\nmodule/orders is ACTIVE\n"
+
+
+def test_apply_wait_ends_at_once_on_a_lasting_error(desk: Desk) -> None:
+    trouble = ("Stalled", "True", "ImportFailed", "orders.py:3: no module named 'nope'")
+    helper = desk.later(lambda: desk.stored("orders") is not None, lambda: desk.report("orders", "ERROR", trouble))
+    said = desk.type("apply", "-f", desk.file(ORDERS), "--wait", "--timeout", "60s", code=1)
+    helper.join()
+    assert "ImportFailed: orders.py:3" in said.err
+    assert "modplane describe" in said.err

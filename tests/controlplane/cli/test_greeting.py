@@ -1,0 +1,63 @@
+"""What `modplane up` prints when it is ready."""
+
+from pathlib import Path
+
+import pytest
+
+from controlplane.cli import endpoints, greeting
+from schemas.meta import Json
+from tests.doubles import apiparts
+from tests.doubles.desk import Desk
+
+FOUND = endpoints.Endpoints("http://127.0.0.1:7401", "http://127.0.0.1:8001", "nats://127.0.0.1:4223", ("a", "b"))
+
+
+def module(name: str, state: str, *routes: tuple[str, str, str]) -> Json:
+    listed = [{"method": method, "path": path, "auth": auth} for method, path, auth in routes]
+    routing = {"apiVersion": "v2", "namespace": "shop"}
+    return {"metadata": {"name": name}, "spec": {"routing": routing}, "status": {"state": state, "routes": listed}}
+
+
+def test_what_to_try_has_real_ports_and_paths() -> None:
+    modules = [
+        module("a", "ACTIVE", ("GET", "/hello", "NONE"), ("GET", "/x/{id}", "NONE"), ("POST", "/do", "NONE")),
+        module("b", "ERROR", ("GET", "/mine", "BASIC")),
+    ]
+    text = "\n".join(greeting.suggestions(modules, FOUND, Path("/data")))
+    assert "curl http://127.0.0.1:8001/api/v1/modules/v2/shop/hello\n" in text
+    assert "{id}" not in text
+    assert "/do" not in text
+    assert "curl -i http://127.0.0.1:8001/api/v1/modules/v2/shop/mine   # 401" in text
+    assert "describe module b" in text
+    assert "MODPLANE_DATA_DIR=/data" in text
+
+
+def test_the_addresses_are_told() -> None:
+    text = "\n".join(greeting.addresses(FOUND, Path("/data")))
+    assert all(part in text for part in ("http://127.0.0.1:7401", "http://127.0.0.1:8001", "nats://", "2 workers"))
+
+
+async def test_it_greets_with_the_modules_there_are(desk: Desk) -> None:
+    found = endpoints.Endpoints(desk.url, "http://door", "nats://x", ("a",))
+    lines: list[str] = []
+    await greeting.greet(found, Path(".modplane").absolute(), lines.append)
+    assert any("no modules yet" in line for line in lines)
+    desk.run(desk.parts.apply(apiparts.module("orders")))
+    desk.report("orders", "ACTIVE")
+    await greeting.greet(found, desk.home, lines.append)
+    assert any("orders" in line and "ACTIVE" in line for line in lines)
+
+
+async def test_it_waits_until_the_modules_have_settled(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = endpoints.Endpoints(desk.url, "http://door", "nats://x", ("a",))
+    await greeting.settled(found, desk.home / "nowhere")
+    monkeypatch.setattr(greeting, "SETTLE_SECONDS", 0.3)
+    (desk.home / "orders.py").write_text("")
+    await greeting.settled(found, desk.home)
+    monkeypatch.setattr(greeting, "SETTLE_SECONDS", 20.0)
+    desk.run(desk.parts.apply(apiparts.module("orders")))
+    desk.report("orders", "ACTIVE")
+    await greeting.settled(found, desk.home)
+    gone = endpoints.Endpoints("http://127.0.0.1:9", "", "", ())
+    monkeypatch.setattr(greeting, "SETTLE_SECONDS", 0.1)
+    await greeting.settled(gone, desk.home)
