@@ -2,7 +2,8 @@
 
 Both ends are read from the clock of one machine: the client's moment before it sends, and the worker's own record of
 when the module's generation was published (``/modules/system/info``).  Every apply changes one module of ten plain
-routes; *known code* changes only its configuration, *new code* also its source.
+routes: *known code* its limits (code and configuration were inspected before), *new configuration* what is handed to
+the code (which is inspected with it), *new code* its source.
 """
 
 import time
@@ -24,9 +25,8 @@ def run(folder: Path) -> str:
     with running(folder / "home", examples=False) as platform:
         modules.write(platform.modules, "changing")
         with httpx.Client(base_url=platform.control, timeout=30) as client:
-            _apply(client, platform, 0)
-            for label, new_code in (("known code", False), ("new code", True)):
-                taken = [_once(client, platform, number, new_code=new_code) for number in range(1, ROUNDS + 1)]
+            for label, change in CHANGES.items():
+                taken = [_apply(client, platform, change(platform, number)) for number in range(ROUNDS)]
                 for end, index in (("swapped on the worker", 0), ("ACTIVE in the API", 1), ("apply answered", 2)):
                     values = [each[index] * 1e3 for each in taken]
                     rows.append((label, end, *(f"{quantile(values, share):.1f}" for share in (0.5, 0.9, 0.99))))
@@ -35,15 +35,25 @@ def run(folder: Path) -> str:
     )
 
 
-def _once(client: httpx.Client, platform: Platform, number: int, *, new_code: bool) -> tuple[float, float, float]:
-    if new_code:
-        modules.write(platform.modules, "changing", say=f"round {number}")
-    return _apply(client, platform, number + (1_000 if new_code else 0))
+def _known_code(platform: Platform, number: int) -> dict[str, object]:
+    return modules.manifest("changing", limits={"timeoutSeconds": 30 + number})
 
 
-def _apply(client: httpx.Client, platform: Platform, number: int) -> tuple[float, float, float]:
+def _new_configuration(platform: Platform, number: int) -> dict[str, object]:
+    return modules.manifest("changing", config={"round": number})
+
+
+def _new_code(platform: Platform, number: int) -> dict[str, object]:
+    modules.write(platform.modules, "changing", say=f"round {number}")
+    return modules.manifest("changing", description=f"round {number}")
+
+
+CHANGES = {"known code": _known_code, "new configuration": _new_configuration, "new code": _new_code}
+
+
+def _apply(client: httpx.Client, platform: Platform, manifest: dict[str, object]) -> tuple[float, float, float]:
     """Seconds until the swap, until ACTIVE was stored, and until the apply was answered."""
-    body = modules.text(modules.manifest("changing", config={"round": number}))
+    body = modules.text(manifest)
     started = time.time()
     answer = client.post(
         "/apis/modplane.dev/v1/apply?fieldManager=bench", content=body, headers={"content-type": "application/json"}
@@ -58,12 +68,6 @@ def _apply(client: httpx.Client, platform: Platform, number: int) -> tuple[float
 
 
 def _active(client: httpx.Client, generation: int) -> float | None:
-    found = client.get("/apis/modplane.dev/v1/modules/changing").json()
-    for condition in found["status"].get("conditions", []):
-        if condition["type"] == "Programmed" and condition["observedGeneration"] == generation:
-            return (
-                datetime.fromisoformat(condition["lastTransitionTime"]).timestamp()
-                if condition["status"] == "True"
-                else None
-            )
-    return None
+    """Since when this generation is the one that serves, as its status says."""
+    serving = client.get("/apis/modplane.dev/v1/modules/changing").json()["status"].get("serving", {})
+    return datetime.fromisoformat(serving["since"]).timestamp() if serving.get("generation") == generation else None
