@@ -74,6 +74,7 @@ def test_foreign_finalizers_hold_the_object_but_not_our_part(simulate: Simulate)
         record = world.get("one")
         assert record is not None
         assert record.finalizers == ("example.com/audit",)
+        assert world.store._query(lambda reading: reading.claims()) == []
         assert "still held by example.com/audit" in world.message("one", "Deleting")
         assert world.walked("one").count("UNREGISTERED") == 1
         await world.edit("one", lambda record: replace(record, finalizers=()))

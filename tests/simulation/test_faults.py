@@ -208,7 +208,7 @@ def test_a_leader_frozen_at_any_await_past_its_lease_hits_no_row(simulate: Simul
         await world.apply("one", module_spec(1))
         await world.apply("two", module_spec(2))
         old.store.gate = gate
-        await frozen.wait()
+        await asyncio.wait_for(frozen.wait(), 60)
         new = world.plane("cp1")
         world.locks.clear()
         await world.until(lambda: new.leads, 20)
@@ -226,6 +226,47 @@ def test_a_leader_frozen_at_any_await_past_its_lease_hits_no_row(simulate: Simul
         assert all(row.epoch <= epoch for row in before[2])
 
     simulate(scenario, nth)
+
+
+def test_a_thawed_leader_s_write_is_refused_by_its_epoch_alone(simulate: Simulate) -> None:
+    """Nobody has touched the object since it was read: only the epoch stands in the way."""
+
+    async def scenario(world: World) -> None:
+        old = world.plane("cp0")
+        await world.until(lambda: old.leads)
+        await asyncio.sleep(1)
+        frozen, thaw, new_may_act = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+        async def freeze(what: str) -> None:
+            if what == "write":
+                old.store.gate = hold
+                frozen.set()
+                await thaw.wait()
+
+        async def hold(what: str) -> None:
+            await thaw.wait()
+
+        async def wait_for_its_turn(what: str) -> None:
+            if new.leads:
+                await new_may_act.wait()
+
+        old.store.gate = freeze
+        stored = await world.apply("one", module_spec(1))
+        await asyncio.wait_for(frozen.wait(), 10)
+        new = world.plane("cp1")
+        new.store.gate = wait_for_its_turn
+        world.locks.clear()
+        await world.until(lambda: new.leads, 20)
+        old.store.gate = None
+        thaw.set()
+        await asyncio.sleep(1)
+        assert world.get("one") == stored
+        assert world.store._query(lambda reading: reading.desired()) == []
+        new_may_act.set()
+        world.worker()
+        await world.until(world.converged, 60)
+
+    simulate(scenario)
 
 
 @pytest.mark.parametrize("skew", [-3600.0, 3600.0])

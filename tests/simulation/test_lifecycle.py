@@ -69,7 +69,7 @@ def test_an_edit_between_read_and_status_write_survives(simulate: Simulate) -> N
         await world.apply("one", module_spec())
         await world.until_state("one", "REGISTERED", 1.0)
         plane.store.gate = gate
-        await held.wait()
+        await asyncio.wait_for(held.wait(), 10)
         plane.store.gate = None
         await world.apply("one", module_spec(2))
         go.set()
@@ -124,13 +124,14 @@ def test_an_old_reconcile_that_sleeps_over_a_recreation_leaves_the_newcomer_alon
         held, go = asyncio.Event(), asyncio.Event()
 
         async def gate(what: str) -> None:
-            if what == "write" and not held.is_set() and (record := world.get("one")) and record.deleting:
+            rows = world.store._query(lambda reading: reading.desired())
+            if what == "write" and not held.is_set() and rows[0].deleted:
                 held.set()
                 await go.wait()
 
         plane.store.gate = gate
         await world.delete("one")
-        await held.wait()
+        await asyncio.wait_for(held.wait(), 10)
         await world.store.write(lambda tx: tx.remove(tx.get("Module", "one")))  # type: ignore[arg-type]
         new = await world.apply("one", module_spec(2))
         plane.store.gate = None

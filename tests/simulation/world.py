@@ -42,7 +42,9 @@ class ProcessStore:
         self.writes = 0
         """Commits of the reconciler: those that carry an epoch."""
         self.gate: Callable[[str], Awaitable[None]] | None = None
-        """Awaited before and after each call with ``read``, ``write``, ``written``: where tests hold a process."""
+        """Awaited before and after each call: where tests hold a process.
+
+        It is told ``read``, ``have``, ``write`` (fenced) or ``lease`` (not fenced), ``written``."""
 
     @property
     def revision(self) -> int:
@@ -55,7 +57,7 @@ class ProcessStore:
         return found
 
     async def write(self, unit: Callable[[Transaction], T], *, epoch: int | None = None) -> T:
-        await self._pass("write")
+        await self._pass("lease" if epoch is None else "write")
         self.writes += epoch is not None
         result = await self._store.write(unit, epoch=epoch)
         await self._pass("written")
