@@ -1,12 +1,15 @@
 """`modplane get` and `modplane describe`: what is shown, in which form."""
 
 import json
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
 
 from controlplane.admission import composing
 from controlplane.cli import printing
+from controlplane.store.records import Record
+from schemas.kits.clocks import SystemClock
 from tests.doubles import apiparts
 from tests.doubles.desk import Desk
 
@@ -123,3 +126,39 @@ def test_describe_of_another_kind_shows_its_fields(desk: Desk) -> None:
     desk.run(desk.parts.apply(apiparts.organisation(displayName="Acme Ltd")))
     assert "displayName: Acme Ltd" in desk.type("describe", "org/acme").out
     assert "NAME" in desk.type("describe", "org", code=2).err
+
+
+def worker(name: str, **report: object) -> Record:
+    status = {"report": {"state": "degraded", "address": f"http://{name}", **report}}
+    return Record("Worker", name, f"uid-{name}", 1, 0, SystemClock().now(), status=status)
+
+
+def test_describe_tells_what_each_worker_has_of_the_module(desk: Desk) -> None:
+    orders(desk)
+    rejected = [{"module": "orders", "reason": "RoutesDiffer", "message": "one route is missing"}]
+    pending = [{"module": "orders", "reason": "LifespanFailed", "message": "no database"}]
+    workers = [worker("w0", rejected=rejected), worker("w1", pending=pending), worker("w2")]
+    desk.run(desk.parts.store.write(lambda tx: [tx.put(record) for record in workers]))
+    serving = {"generation": 1, "version": "1.0.0", "since": "2026-01-01T00:00:00.000000Z"}
+    routes = [{"method": "GET", "path": "/", "auth": "NONE"}]
+    ready = ("Ready", "True", "Serving", "")
+    desk.report("orders", "ACTIVE", ready, serving=serving, routes=routes, workers={"desired": 3, "applied": 1})
+    out = desk.type("describe", "module/orders").out
+    assert "rejected: RoutesDiffer one route is missing" in out
+    assert "pending: LifespanFailed no database" in out
+    assert "Serving:      generation 1, version 1.0.0, for" in out
+    assert "Waits for:    nothing" in out
+    assert "3 desired, 1 applied" in out
+    assert "state: degraded" in desk.type("describe", "worker", "w0").out
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"), [(0, "0s"), (90, "90s"), (150, "2m30s"), (3_700, "1h1m"), (90_000, "1d1h"), (864_000, "10d")]
+)
+def test_ages(seconds: int, shown: str) -> None:
+    moment = datetime(2030, 1, 1, tzinfo=UTC)
+    assert printing.age(moment.isoformat(), moment + timedelta(seconds=seconds)) == shown
+
+
+def test_an_age_that_is_not_known() -> None:
+    assert printing.age(None, printing.now()) == "<unknown>"
