@@ -29,8 +29,11 @@ MODPLANE = [sys.executable, "-m", "controlplane.cli.main"]
 class Platform:
     """One running `modplane up`."""
 
-    def __init__(self, home: Path, *, workers: int = 1, examples: bool = True) -> None:
+    def __init__(
+        self, home: Path, *, workers: int = 1, examples: bool = True, environment: dict[str, str] | None = None
+    ) -> None:
         self.home = home
+        self.environment = {**os.environ, **(environment or {})}
         self.data = home / "data"
         self.modules = home / "modules"
         self.workers = workers
@@ -53,6 +56,7 @@ class Platform:
                 "--workers", str(self.workers), "--control-port", "0", "--data-port", "0", "--nats-port", "0",
             ],
             stdout=self.log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True, cwd=self.home,
+            env=self.environment,
         )  # fmt: skip
         deadline = time.monotonic() + timeout
         while not (self.data / "endpoints.json").exists():
@@ -116,7 +120,7 @@ class Platform:
             capture_output=True,
             text=True,
             timeout=timeout,
-            env={**os.environ, "MODPLANE_SERVER": self.control},
+            env={**self.environment, "MODPLANE_SERVER": self.control},
             cwd=self.home,
             check=False,
         )
