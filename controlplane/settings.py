@@ -28,7 +28,7 @@ class Settings(Options):
 
     modules_path: Path = Path("modules")
     """Folder that is scanned for modules and in which ``spec.source.path`` is looked up.  Default ``modules`` in
-    the working folder; a folder that is not there counts as empty."""
+    the working folder; a folder that is not there is reported and counts as empty."""
 
     auto_discover: bool = True
     """Whether the modules path is scanned at start.  Default true: a folder of modules should just run.  Off,
