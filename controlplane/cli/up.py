@@ -5,6 +5,7 @@ then `controlplane.cli.supervising` runs the parts.
 """
 
 import asyncio
+import contextlib
 import socket
 from pathlib import Path
 
@@ -122,10 +123,16 @@ async def _run(system: supervising.System, modules: Path) -> int:
     from controlplane.cli import greeting  # late: the HTTP client is needed only when all is ready
 
     count = len(system.workers)
-    click.echo(f"modplane: starting NATS, the control plane and {count} worker{'' if count == 1 else 's'}")
+    _say(f"modplane: starting NATS, the control plane and {count} worker{'' if count == 1 else 's'}")
     return await supervising.Supervisor(
         system,
-        told=lambda line: click.echo(f"modplane: {line}"),
+        told=lambda line: _say(f"modplane: {line}"),
         settled=lambda found: greeting.settled(found, modules),
-        greet=lambda found: greeting.greet(found, system.folder.path, click.echo),
+        greet=lambda found: greeting.greet(found, system.folder.path, _say),
     ).run()
+
+
+def _say(line: str) -> None:
+    """Print a line; that nobody reads it any more is no reason to stop serving."""
+    with contextlib.suppress(OSError):
+        click.echo(line)
