@@ -1,7 +1,7 @@
 """The examples of the README: packed, inspected and built as the system does it; what they answer is computed."""
 
-import asyncio
 import csv
+import functools
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,41 +11,13 @@ import httpx
 import pytest
 
 from controlplane.admission import composing, validating
-from controlplane.discovery import deriving, packing, scanning
-from dataplane.inspection import examining
-from dataplane.runtime import building
-from schemas import digests
-from schemas.inspections import InspectionOutcome, InspectionReport, InspectionRequest
-from tests.doubles import sources
+from controlplane.discovery import deriving, scanning
+from tests.doubles import packed
+from tests.doubles.packed import Packed
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "deploy" / "examples"
 
 Ask = Callable[..., httpx.Response]
-
-
-class Example:
-    """One example, packed into a code store of its own."""
-
-    def __init__(self, name: str, code_root: Path) -> None:
-        self.name = name
-        self.code_root = code_root
-        place = packing.locate(EXAMPLES, name)
-        assert place is not None
-        self.digest, _ = packing.pack(place, code_root)
-
-    def inspected(self, entry_point: str | None = None) -> InspectionReport:
-        root = self.code_root / digests.folder_name(self.digest)
-        request = InspectionRequest(
-            id="1", root=str(root), source_path=self.name, digest=self.digest, entry_point=entry_point
-        )
-        report = examining.examine(request)
-        assert report.outcome is InspectionOutcome.OK, report.message
-        return report
-
-    def built(self, entry_point: str, config: dict[str, Any]) -> building.Instance:
-        routes = [("|".join(route.methods), route.path) for route in self.inspected(entry_point).routes]
-        wanted = sources.desired(self.digest, entry_point, routes, config=config)
-        return building.build(wanted, name=self.name, uid="u", generation=1, code_root=self.code_root)
 
 
 def manifest_of(name: str) -> dict[str, Any]:
@@ -54,25 +26,10 @@ def manifest_of(name: str) -> dict[str, Any]:
     return document.value
 
 
-def asking(instance: building.Instance) -> Ask:
-    def ask(path: str, body: Any = None) -> httpx.Response:
-        async def call() -> httpx.Response:
-            await instance.start(5)
-            transport = httpx.ASGITransport(instance.app)
-            async with httpx.AsyncClient(transport=transport, base_url="http://host") as client:
-                answer = await client.request("GET" if body is None else "POST", path, json=body)
-            await instance.stop(5)
-            return answer
-
-        return asyncio.run(call())
-
-    return ask
-
-
 def serving(name: str, entry_point: str, code_root: Path, config: dict[str, Any]) -> Iterator[Ask]:
-    instance = Example(name, code_root).built(entry_point, config)
+    instance = Packed(EXAMPLES, name, code_root).built(entry_point, config)
     try:
-        yield asking(instance)
+        yield functools.partial(packed.ask, instance)
     finally:
         instance.unload()
 
@@ -116,7 +73,7 @@ def test_a_manifest_is_valid_and_editors_find_its_schema(name: str) -> None:
 @pytest.mark.parametrize("name", ["analytics_core", "pricing_intelligence"])
 def test_manifest_and_code_say_the_same_about_the_module(name: str, tmp_path: Path) -> None:
     manifest = manifest_of(name)
-    (candidate,) = Example(name, tmp_path).inspected().candidates
+    (candidate,) = Packed(EXAMPLES, name, tmp_path).inspected().candidates
     derived = deriving.manifest(candidate, name)
     assert derived["metadata"]["name"] == manifest["metadata"]["name"]
     assert derived["spec"]["entryPoint"].partition(":")[2] == manifest["spec"]["entryPoint"].partition(":")[2]
@@ -125,7 +82,7 @@ def test_manifest_and_code_say_the_same_about_the_module(name: str, tmp_path: Pa
 
 
 def test_the_single_file_needs_no_manifest(tmp_path: Path) -> None:
-    example = Example("my_module", tmp_path)
+    example = Packed(EXAMPLES, "my_module", tmp_path)
     (candidate,) = example.inspected().candidates
     derived = deriving.manifest(candidate, "my_module")
     assert derived["metadata"] == {"name": "my-module"}
@@ -134,8 +91,8 @@ def test_the_single_file_needs_no_manifest(tmp_path: Path) -> None:
 
 
 def test_the_single_file_says_hello(tmp_path: Path) -> None:
-    instance = Example("my_module", tmp_path).built("my_module:MyModule", {})
-    ask = asking(instance)
+    instance = Packed(EXAMPLES, "my_module", tmp_path).built("my_module:MyModule", {})
+    ask = functools.partial(packed.ask, instance)
     assert ask("/hello").json() == {"hello": "world"}
     assert ask("/hello?name=Ada").json() == {"hello": "Ada"}
     instance.unload()
@@ -165,7 +122,7 @@ def test_the_single_file_says_hello(tmp_path: Path) -> None:
 def test_each_example_has_an_open_route_and_guards_the_others(
     name: str, entry_point: str, levels: dict[str, str], tmp_path: Path
 ) -> None:
-    routes = Example(name, tmp_path).inspected(entry_point).routes
+    routes = Packed(EXAMPLES, name, tmp_path).inspected(entry_point).routes
     assert {route.path: route.auth.level.value for route in routes if route.auth} == levels
     catalogue = manifest_of(name)["spec"]["permissions"] if name != "my_module" else []
     asked = {word for route in routes if route.auth for word in route.auth.permissions}
