@@ -17,13 +17,13 @@ async def stored_events(client: Client, subject: str = "modplane.events.>") -> l
         config=ConsumerConfig(deliver_policy=DeliverPolicy.ALL),
     )
     found: list[dict[str, Any]] = []
-    waiting = (await subscription.consumer_info()).num_pending
-    delivered = waiting or 0
     try:
-        while len(found) < delivered:
+        info = await subscription.consumer_info()
+        expected = (info.num_pending or 0) + (info.delivered.consumer_seq if info.delivered else 0)
+        while len(found) < expected:
             message = await subscription.next_msg(timeout=5)
             found.append(json.loads(message.data))
-            delivered = max(delivered, len(found) + message.metadata.num_pending)
+            expected = max(expected, len(found) + message.metadata.num_pending)
     finally:
         await subscription.unsubscribe()
     return found
