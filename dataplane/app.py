@@ -22,7 +22,7 @@ import uvloop
 from dataplane import doors
 from dataplane.agent import agents
 from dataplane.gateway import dispatching, hosting, pages
-from dataplane.runtime import hosts
+from dataplane.runtime import hosts, sharing
 from dataplane.settings import Settings, load
 from schemas.kits import endings, logs
 from schemas.meta import Json
@@ -75,7 +75,7 @@ class Worker:
         """Serve until told to end."""
         loop = asyncio.get_running_loop()
         endings.watch(loop, self._end)
-        anyio.to_thread.current_default_thread_limiter().total_tokens = self._settings.threads
+        sharing.install(self._settings.threads)
         serving = asyncio.create_task(self._server.run_own_door(), name="own door")
         # only what the host itself is made of is frozen, before any module loads: a frozen module could never unload
         gc.collect()

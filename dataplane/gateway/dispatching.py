@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 from dataplane.gateway import answering, hosting, paths
 from dataplane.gateway.serving import Served, Target
 from dataplane.gateway.snapshots import Namespace
+from dataplane.runtime import sharing
 from schemas import names
 from schemas.paths import WEBSOCKET
 
@@ -28,6 +29,8 @@ Pages = Callable[[Scope, Receive, Send, str], Awaitable[bool]]
 _PREFIX = f"{names.MODULES_PREFIX}/"
 _START = len(_PREFIX)
 _HEALTH = "/health"
+_DESCRIPTIONS = frozenset({"/openapi.json", "/docs"})
+"""Of one namespace: the host's pages, narrowed to its modules, unless a module has such a route itself."""
 
 
 class Dispatcher:
@@ -81,6 +84,7 @@ async def _run(scope: Scope, receive: Receive, send: Send, target: Target, root:
     task = asyncio.current_task()
     assert task is not None, "a request runs in a task"
     served.tasks.add(task)
+    token = sharing.current.set(served.share)
     try:
         await app(inner, receive, send)
     except asyncio.CancelledError:
@@ -90,6 +94,7 @@ async def _run(scope: Scope, receive: Receive, send: Send, target: Target, root:
     except BaseException as error:  # noqa: BLE001 - SystemExit in a handler must not end the worker either
         await _failed(scope, receive, send, target, error)
     finally:
+        sharing.current.reset(token)
         served.left(task)
 
 
@@ -127,11 +132,21 @@ async def _unmatched(scope: Scope, receive: Receive, send: Send, namespace: Name
         detail = f"{scope['method']} is not allowed here; allowed: {', '.join(allowed)}"
         await answering.problem(scope, receive, send, 405, detail, [(b"allow", ", ".join(allowed).encode())])
         return
+    if http and path in _DESCRIPTIONS:
+        await _described(scope, send, namespace, path)
+        return
     other = paths.with_other_slash(path)
     if http and path != "/" and other and namespace.matcher.allowed(other):
         await answering.redirect(scope, send, paths.raw_with_other_slash(scope["raw_path"]))
         return
     await answering.problem(scope, receive, send, 404, "no route of this namespace has this path")
+
+
+async def _described(scope: Scope, send: Send, namespace: Namespace, page: str) -> None:
+    """The place where the host describes exactly the modules of this namespace."""
+    modules = "&".join(f"module={member.name}" for member in namespace.members)
+    location = f"{scope.get('root_path', '')}{page}?{modules}".encode()
+    await answering.respond(send, 307, b"", headers=[(b"location", location)])
 
 
 async def _health(scope: Scope, receive: Receive, send: Send, namespace: Namespace) -> None:

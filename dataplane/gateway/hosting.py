@@ -10,6 +10,7 @@ import asyncio
 import structlog
 
 from dataplane.gateway import serving, snapshots
+from dataplane.runtime import sharing
 from schemas.kits.clocks import Clock, SystemClock
 from schemas.kits.tasks import Tasks
 
@@ -48,7 +49,8 @@ class Host:
         StartFailed: nothing was published, what served before still does.
         """
         assert served.instance is not None, "a broken module is blocked, not installed"
-        await served.instance.start(self._start)
+        with sharing.within(served.share):
+            await served.instance.start(self._start)
         served.state = served.instance.state
         self._publish(served)
         logger.info("module serves", module=served.name, generation=served.generation, uid=served.uid)

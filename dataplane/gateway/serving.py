@@ -15,6 +15,7 @@ from fastapi.routing import RouteContext, iter_route_contexts
 from starlette.routing import BaseRoute, Mount, WebSocketRoute
 
 from dataplane.gateway import answering, matching
+from dataplane.runtime import sharing
 from schemas.module import DesiredModule, Tenancy
 from schemas.paths import ANY_METHOD, WEBSOCKET
 from schemas.policies import EffectivePolicy
@@ -81,6 +82,7 @@ class Served:
         "name",
         "prefix",
         "routes",
+        "share",
         "since",
         "state",
         "tasks",
@@ -108,6 +110,7 @@ class Served:
         self.trouble = trouble
         self.app: FastAPI | None = None if instance is None else instance.app
         self.state: dict[str, Any] = {}
+        self.share = sharing.Share(desired.limits.max_threads)
         self.key = (desired.api_version, desired.namespace)
         self.prefix = desired.prefix()
         self.routes = self._compiled(order)

@@ -17,7 +17,7 @@ from fastapi import APIRouter, FastAPI
 
 from dataplane.errors import LoadFailed
 from dataplane.runtime import collecting, explaining
-from dataplane.runtime.importing import Code
+from dataplane.runtime.importing import Code, library
 from dataplane.sdk import BaseModuleRouter, ModuleMetadata
 from schemas.meta import Json
 
@@ -54,6 +54,7 @@ class Assembled:
 
 def assemble(code: Code, entry_point: str, config: Json, *, version: str = "0.0.0") -> Assembled:
     """Load ``entry_point`` of ``code`` and build its application; LoadFailed with file and line."""
+    library.renew(code)
     module = instantiate(resolve(code, entry_point), code)
     app = application(module, version)
     with author("RegisterFailed", code):
@@ -61,6 +62,8 @@ def assemble(code: Code, entry_point: str, config: Json, *, version: str = "0.0.
         module.register_routes(app.router)
         for key, handler in module.exception_handlers().items():
             app.add_exception_handler(key, handler)
+        for layer in reversed(module.middleware()):
+            app.add_middleware(layer.cls, *layer.args, **layer.kwargs)
         routes = collecting.collect(app, code)
         app.middleware_stack = app.build_middleware_stack()
     return Assembled(module, app, routes)
@@ -156,6 +159,7 @@ def application(module: BaseModuleRouter, version: str) -> FastAPI:
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
+        lifespan=module.lifespan,
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     router = PatientRouter(dependency_overrides_provider=app)

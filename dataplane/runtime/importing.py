@@ -2,8 +2,9 @@
 
 Code of digest ``ab12…`` with top package ``pricing`` is imported as ``modplane_modules.pricing__ab12…``.  Each
 version has an ``__import__`` of its own, so that the author's absolute self-imports (``import pricing.models``)
-find the same version; nothing leaks into `sys.modules` under the plain name, and the modules folder is never on
-`sys.path`.  Called by `dataplane.runtime.assembling`, in any thread; code goes when its last user releases it.
+find the same version, and libraries with one registry per process give each version its own
+(`dataplane.runtime.registries`).  Nothing leaks into `sys.modules` under the plain name, and the modules folder is
+never on `sys.path`.  Called by `dataplane.runtime.assembling`, in any thread; code goes when its last user releases it.
 """
 
 import builtins
@@ -19,6 +20,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Final
 
+from dataplane.runtime import registries
 from schemas import digests
 
 ROOT: Final = "modplane_modules"
@@ -68,7 +70,7 @@ class _Loader(SourceFileLoader):
         super().exec_module(module)
 
 
-def _own_builtins(top: str, mangled: str) -> dict[str, Any]:
+def _own_builtins(top: str, mangled: str, own: registries.Own) -> dict[str, Any]:
     def own_import(
         name: str,
         globals: Mapping[str, object] | None = None,  # noqa: A002 – the signature of builtins.__import__
@@ -77,7 +79,7 @@ def _own_builtins(top: str, mangled: str) -> dict[str, Any]:
         level: int = 0,
     ) -> ModuleType:
         if level or not (name == top or name.startswith(f"{top}.")):
-            return builtins.__import__(name, globals, locals, fromlist or (), level)
+            return own.view(builtins.__import__(name, globals, locals, fromlist or (), level))
         leaf = builtins.__import__(mangled + name[len(top) :], globals, locals, fromlist or ("__name__",), 0)
         return leaf if fromlist else sys.modules[mangled]
 
@@ -89,14 +91,15 @@ class _Library(MetaPathFinder):
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._versions: dict[str, tuple[Code, dict[str, Any]]] = {}
+        self._versions: dict[str, tuple[Code, dict[str, Any], registries.Own]] = {}
         self._users: dict[str, int] = {}
 
     def acquire(self, code: Code) -> None:
         """Take one use of ``code``."""
         with self._lock:
             if code.leaf not in self._versions:
-                self._versions[code.leaf] = (code, _own_builtins(code.top, code.mangled))
+                own = registries.Own()
+                self._versions[code.leaf] = (code, _own_builtins(code.top, code.mangled, own), own)
             self._users[code.leaf] = self._users.get(code.leaf, 0) + 1
             if self not in sys.meta_path:
                 sys.meta_path.insert(0, self)
@@ -117,6 +120,12 @@ class _Library(MetaPathFinder):
                 root.__dict__.pop(code.leaf, None)
             return True
 
+    def renew(self, code: Code) -> None:
+        """Another instance of ``code`` is about to be made."""
+        known = self._versions.get(code.leaf)
+        if known is not None:
+            known[2].renew()
+
     def users(self, code: Code) -> int:
         """How many uses are open."""
         return self._users.get(code.leaf, 0)
@@ -133,7 +142,7 @@ class _Library(MetaPathFinder):
         known = self._versions.get(leaf)
         if known is None:
             return None
-        code, version_builtins = known
+        code, version_builtins, _ = known
         return _spec(fullname, code.folder.joinpath(code.top, *inner), version_builtins)
 
 
