@@ -136,12 +136,23 @@ def _reason(document: Json, _: datetime) -> str:
     return next((str(entry.get("reason", "")) for entry in waiting), "")
 
 
+def _report(document: Json) -> Json:
+    return document.get("status", {}).get("report") or {}
+
+
+def _labels(document: Json, _: datetime) -> str:
+    return ",".join(f"{key}={value}" for key, value in sorted(_report(document).get("labels", {}).items()))
+
+
 _PROGRESS: Final = ("Valid", "RoutesAccepted", "DependenciesReady", "Registered", "Programmed", "Healthy", "Ready")
 
-_COMPUTED: Final[dict[str, Callable[[Json, datetime], str]]] = {
+_COMPUTED: Final[dict[str, Callable[[Json, datetime], str | int]]] = {
     "@age": _age,
     "@ready": _ready,
     "@path": _path,
     "@workers": _workers,
     "@reason": _reason,
+    "@pending": lambda document, _: len(_report(document).get("pending", ())),
+    "@rejected": lambda document, _: len(_report(document).get("rejected", ())),
+    "@labels": _labels,
 }

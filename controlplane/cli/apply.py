@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from controlplane.cli import client, exits, manifests, options, printing, waiting
+from controlplane.cli import client, exits, manifests, options, printing, pruning, waiting
 from schemas import names
 from schemas.meta import Json
 
@@ -21,6 +21,7 @@ from schemas.meta import Json
         "modplane apply -f module.yaml",
         "modplane apply -f modules/ --wait --timeout 2m",
         "cat module.yaml | modplane apply -f -",
+        "modplane apply -f modules/ --prune -l team=insights --dry-run",
     ),
 )
 @options.files
@@ -30,6 +31,8 @@ from schemas.meta import Json
 @options.timeout("60s")
 @click.option("--force", is_flag=True, help="Take over fields that another manager owns.")
 @click.option("--dry-run", is_flag=True, help="Let the server check and answer, but store nothing.")
+@pruning.prune
+@pruning.limits
 @options.server
 def command(
     filenames: tuple[str, ...],
@@ -38,35 +41,50 @@ def command(
     timeout: float,
     force: bool,
     dry_run: bool,
+    prune: bool,
+    selector: str | None,
+    prune_limit: int | None,
+    yes: bool,
     server: str | None,
     data_dir: Path,
 ) -> None:
-    """Create or change objects so that they are as the manifests say."""
+    """Create or change objects so that they are as the manifests say.
+
+    With --prune, objects with the labels of -l that an apply made and that no manifest names any more are deleted.
+    """
+    pruning.check_options(prune=prune, selector=selector)
     found = manifests.read(filenames, recursive=recursive)
     if problems := manifests.check(found):
         raise exits.no("\n".join(problems), hint=f"{_count(len(problems), 'problem')}; nothing was applied.")
     api = client.connect(server, data_dir)
+    plan = pruning.plan(api, [manifest.value for manifest in found], selector) if prune and selector else None
+    if plan is not None:
+        pruning.guard(plan, limit=prune_limit, yes=yes, dry_run=dry_run)
     answers = api.apply([manifest.value for manifest in found], manager=names.MANAGER_CLI, force=force, dry_run=dry_run)
     refusals = []
     for manifest, answer in zip(found, answers, strict=True):
         if answer["result"] == "refused":
-            refusals += _refusal(manifest, answer.get("error") or {})
+            refusals += refusal(manifest, answer.get("error") or {})
         else:
             printing.show(f"{printing.name_of(answer['object'])} {answer['result']}{' (dry run)' if dry_run else ''}")
     if refusals:
-        raise exits.refused("refused:\n" + "\n".join(refusals), hint=_hint(answers))
+        raise exits.refused("refused:\n" + "\n".join(refusals), hint=hint(answers))
+    until = waiting.deadline(timeout)
+    if plan is not None:
+        pruning.carry_out(api, plan, dry_run=dry_run, until=until if wait else None)
     if wait and not dry_run:
-        _await([answer["object"] for answer in answers], api, timeout)
+        _await([answer["object"] for answer in answers], api, until)
 
 
-def _await(items: list[Json], api: client.Client, timeout: float) -> None:
+def _await(items: list[Json], api: client.Client, until: float) -> None:
     modules = [item for item in items if item["kind"] == "Module"]
     targets = {item["metadata"]["name"]: waiting.Target.of_applied(item) for item in modules}
     told = waiting.announce("modules", "is ACTIVE")
-    waiting.until(api, "modules", targets, waiting.in_state("ACTIVE"), deadline=waiting.deadline(timeout), told=told)
+    waiting.until(api, "modules", targets, waiting.in_state("ACTIVE"), deadline=until, told=told)
 
 
-def _refusal(manifest: manifests.Manifest, error: Json) -> list[str]:
+def refusal(manifest: manifests.Manifest, error: Json) -> list[str]:
+    """Why the server refused a manifest, each line with its place in the file."""
     causes = client.causes(error)
     if not causes:
         line, column = manifest.document.mark("")
@@ -74,7 +92,8 @@ def _refusal(manifest: manifests.Manifest, error: Json) -> list[str]:
     return [manifest.problem(cause) for cause in causes]
 
 
-def _hint(answers: list[Json]) -> str:
+def hint(answers: list[Json]) -> str:
+    """What to do about refusals."""
     conflict = any((answer.get("error") or {}).get("reason") == "Conflict" for answer in answers)
     return "Take the fields over with --force, or leave them out of the manifest." if conflict else ""
 

@@ -83,9 +83,11 @@ class Client:
         answer = self.request("POST", f"{names.API_PREFIX}/apply", params=params, body={"items": items})
         return list(answer.get("items", []))
 
-    def delete(self, plural: str, name: str) -> Json:
-        """Ask for an object's deletion."""
-        return self.request("DELETE", f"{names.API_PREFIX}/{plural}/{name}")
+    def delete(self, plural: str, name: str, *, uid: str = "", dry_run: bool = False) -> Json:
+        """Ask for an object's deletion; with ``uid`` only if it is still that one."""
+        params = {"fieldManager": names.MANAGER_CLI} | ({"dryRun": "All"} if dry_run else {})
+        body = {"preconditions": {"uid": uid}} if uid else None
+        return self.request("DELETE", f"{names.API_PREFIX}/{plural}/{name}", params=params, body=body)
 
     def discover(self) -> Json:
         """Have the modules path scanned."""

@@ -1,6 +1,7 @@
 """``modplane describe``: one object with what a person would ask next.
 
-For a Module: what it waits for, conditions, routes with their URLs, the last events, the workers.
+For a Module: what it waits for, conditions, routes with their URLs, the last events, the workers.  For a Worker: its
+report, and what it says itself (`controlplane.cli.workers`).
 """
 
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from controlplane.cli import client, endpoints, exits, options, printing, waiting
+from controlplane.cli import client, endpoints, exits, options, printing, waiting, workers
 from schemas.meta import Json
 from schemas.names import MODULES_PREFIX
 
@@ -33,7 +34,7 @@ def command(what: tuple[str, ...], server: str | None, data_dir: Path) -> None:
         if name is None:
             raise exits.usage(f"name the {plural} to describe, for example: modplane describe {plural} NAME")
         item = api.get(plural, name)
-        lines = _module(item, api, door) if plural == "modules" else _plain(item)
+        lines = _module(item, api, door) if plural == "modules" else _other(plural, item)
         printing.show(("\n\n" if number else "") + "\n".join(lines))
 
 
@@ -42,7 +43,7 @@ def _module(item: Json, api: client.Client, door: str) -> Iterator[str]:
     routing = spec.get("routing", {})
     prefix = f"{MODULES_PREFIX}/{routing.get('apiVersion', 'v1')}/{routing.get('namespace', item['metadata']['name'])}"
     yield from _head(item)
-    yield from _pairs(
+    yield from printing.pairs(
         [
             ("Entry point", spec.get("entryPoint", "")),
             ("Source", f"{spec.get('source', {}).get('path', '')} {spec.get('source', {}).get('digest', '')}".strip()),
@@ -57,9 +58,9 @@ def _module(item: Json, api: client.Client, door: str) -> Iterator[str]:
     yield from _conditions(status)
     routes = [["METHOD", "PATH", "AUTH"]]
     routes += [[each["method"], f"{door}{prefix}{each['path']}", each["auth"]] for each in status.get("routes", [])]
-    yield from _section("Routes", routes)
-    yield from _section("Workers", _workers(item, api))
-    yield from _section("Events", _events(item, api))
+    yield from printing.section("Routes", routes)
+    yield from printing.section("Workers", _workers(item, api))
+    yield from printing.section("Events", _events(item, api))
 
 
 def _serving(status: Json) -> str:
@@ -113,6 +114,14 @@ def _events(item: Json, api: client.Client) -> list[list[str]]:
     return rows
 
 
+def _other(plural: str, item: Json) -> Iterator[str]:
+    if plural != "workers":
+        yield from _plain(item)
+        return
+    yield from _head(item)
+    yield from workers.lines(item, workers.ask(item))
+
+
 def _plain(item: Json) -> Iterator[str]:
     yield from _head(item)
     if item.get("status", {}).get("conditions"):
@@ -138,13 +147,7 @@ def _head(item: Json) -> Iterator[str]:
         ),
         ("Held by", ", ".join(metadata.get("finalizers", [])) if "deletionTimestamp" in metadata else ""),
     ]
-    yield from _pairs(rows)
-
-
-def _pairs(rows: list[tuple[str, str]]) -> Iterator[str]:
-    for word, value in rows:
-        if value:
-            yield f"{word + ':':<14}{value}"
+    yield from printing.pairs(rows)
 
 
 def _conditions(status: Json) -> Iterator[str]:
@@ -153,14 +156,4 @@ def _conditions(status: Json) -> Iterator[str]:
     for each in status.get("conditions", []):
         since = printing.age(each.get("lastTransitionTime"), now)
         rows.append([each["type"], each["status"], since, each.get("reason", ""), each.get("message", "")])
-    yield from _section("Conditions", rows)
-
-
-def _section(title: str, rows: list[list[str]]) -> Iterator[str]:
-    yield ""
-    if len(rows) == 1:
-        yield f"{title}: none"
-        return
-    yield f"{title}:"
-    for line in printing.aligned(rows):
-        yield f"  {line}"
+    yield from printing.section("Conditions", rows)

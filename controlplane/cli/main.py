@@ -21,8 +21,13 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "controlplane": ("planes:controlplane", "Run one control plane"),
         "worker": ("planes:worker", "Run one data-plane worker"),
     },
+    "Write modules": {
+        "new": ("new", "Write a new module that works"),
+        "dev": ("dev", "Serve modules from their folder, reloading on save"),
+    },
     "Change": {
         "apply": ("apply", "Create or change objects from manifests"),
+        "diff": ("diff", "Show what an apply would change"),
         "delete": ("delete", "Delete objects"),
         "discover": ("discover", "Scan the modules path now"),
     },

@@ -6,7 +6,7 @@ Pure but for `show`.  A server's Table is printed as it came: columns and cells 
 import json
 import re
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -85,6 +85,24 @@ def modeline(kind: str) -> str:
 
     known = kinds.BY_NAME.get(kind)
     return publishing.modeline(known, publishing.FOLDER.as_uri()) + "\n" if known else ""
+
+
+def pairs(rows: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """``Word:   value`` lines; what is empty is left away."""
+    for word, value in rows:
+        if value:
+            yield f"{word + ':':<14}{value}"
+
+
+def section(title: str, rows: list[list[str]]) -> Iterator[str]:
+    """A titled table, the first row its headings; one that has no other says so."""
+    yield ""
+    if len(rows) == 1:
+        yield f"{title}: none"
+        return
+    yield f"{title}:"
+    for line in aligned(rows):
+        yield f"  {line}"
 
 
 def age(moment: str | None, now: datetime) -> str:

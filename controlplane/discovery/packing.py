@@ -1,9 +1,9 @@
 """Pack a source: read its files once, name them by their digest, keep them immutable in the code store.
 
 A source is ``<top>.py`` or the folder ``<top>/``; packed it lies in ``<code root>/<hex digits>/`` under the same top
-name.  Left out: byte code, hidden files, and a manifest at the folder's top, so that a changed manifest is not
-changed code.  Refused: symbolic links, devices, names that are not UTF-8, too many or too large files.  Blocking;
-called in a thread by `controlplane.discovery.sources`.
+name.  Left out: byte code, hidden files, and at the folder's top a manifest and the folder ``tests``, so that neither a
+changed manifest nor a changed test is changed code.  Refused: symbolic links, devices, names that are not UTF-8, too
+many or too large files.  Blocking; called in a thread by `controlplane.discovery.sources`.
 """
 
 import contextlib
@@ -26,6 +26,9 @@ TOTAL_MAX: Final = 128 << 20
 
 MANIFESTS: Final = frozenset({"module.yaml", "module.yml", "module.json"})
 """At the top of a package folder: a manifest, no code."""
+
+TESTS: Final = "tests"
+"""At the top of a package folder: its tests, no code."""
 
 _SKIPPED_FOLDERS: Final = frozenset({"__pycache__", "node_modules"})
 _SKIPPED_SUFFIXES: Final = (".pyc", ".pyo")
@@ -119,7 +122,7 @@ def _entries(folder: Path, root: Path) -> Iterator[tuple[str, int, int, int, int
                 continue
             path = Path(entry.path)
             if entry.is_dir(follow_symlinks=False):
-                if entry.name not in _SKIPPED_FOLDERS:
+                if entry.name not in _SKIPPED_FOLDERS and not (folder == root and entry.name == TESTS):
                     yield from _entries(path, root)
                 continue
             yield _entry(path, f"{root.name}/{path.relative_to(root).as_posix()}")

@@ -149,7 +149,7 @@ def test_describe_tells_what_each_worker_has_of_the_module(desk: Desk) -> None:
     assert "Serving:      generation 1, version 1.0.0, for" in out
     assert "Waits for:    nothing" in out
     assert "3 desired, 1 applied" in out
-    assert "state: degraded" in desk.type("describe", "worker", "w0").out
+    assert "State:        degraded" in desk.type("describe", "worker", "w0").out
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,13 @@ def test_byte_code_hidden_files_and_the_manifest_do_not_count(tmp_path: Path) ->
     before, _ = packing.pack(place, tmp_path / "code")
     sources.write(
         place,
-        {"__pycache__/a.cpython-311.pyc": "x", "old.pyc": "x", ".git/config": "x", "module.yaml": "kind: Module\n"},
+        {
+            "__pycache__/a.cpython-311.pyc": "x",
+            "old.pyc": "x",
+            ".git/config": "x",
+            "module.yaml": "kind: Module\n",
+            "tests/test_a.py": "x",
+        },
     )
     assert packing.pack(place, tmp_path / "code")[0] == before
     sources.write(place, {"data/module.yaml": "this one is data"})

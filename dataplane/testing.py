@@ -1,0 +1,142 @@
+"""Test a module as it will be served: its real loader, its real gateway, its real address, without a control plane.
+
+::
+
+    from pathlib import Path
+    from dataplane import testing
+
+    def test_greets() -> None:
+        with testing.load(Path(__file__).parents[1]) as client:
+            assert client.get("/hello").json() == {"hello": "world"}
+
+Always holds: what `load` accepts is built by the code that a worker runs; the address, the policies and the lifespan
+are the real ones.  For module authors' tests; nothing here is used by a running system.
+"""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Self
+
+import httpx
+
+from dataplane import doors
+from dataplane.errors import DataPlaneError
+from dataplane.gateway import hosting
+from dataplane.sdk import BaseModuleRouter
+from dataplane.workshop import benches, developing, showing
+from schemas.meta import Json
+
+__all__ = ["ModuleClient", "ModuleRefused", "load"]
+
+
+class ModuleRefused(DataPlaneError):  # noqa: N818 - named for what happened, as in the rest of the house
+    """The module cannot be served; the message says why, with file and line."""
+
+
+class ModuleClient(httpx.Client):
+    """An `httpx.Client` whose paths are below the module's own address: ``client.get("/hello")``.
+
+    Redirects are followed.  A URL with a scheme is taken as it is: ``client.get(client.door + "/openapi.json")``.
+    """
+
+    def __init__(self, door: str, prefix: str, name: str, module: BaseModuleRouter | None) -> None:
+        super().__init__(base_url=f"{door}{prefix}", follow_redirects=True, trust_env=False, timeout=30.0)
+        self.door = door
+        """URL of the gateway, such as ``http://127.0.0.1:39123``."""
+        self.prefix = prefix
+        """The module's address on it: ``/api/v1/modules/v1/pricing``."""
+        self.name = name
+        self.module = module
+        """The author's instance, to look inside; it lives on the gateway's loop, in another thread."""
+
+    def websocket(self, path: str) -> str:
+        """The URL of a WebSocket of this module, for any WebSocket client."""
+        return f"{self.door.replace('http', 'ws', 1)}{self.prefix}{path}"
+
+
+@contextmanager
+def load(
+    path: Path | str, name: str | None = None, *, config: Json | None = None, guarded: bool = True
+) -> Iterator[ModuleClient]:
+    """Serve the module at ``path`` (its folder or file) and yield a client of it.
+
+    ``name``: which one, if there are several.  ``config``: instead of the manifest's.  Not ``guarded``: every route
+    answers to anybody, so that handlers can be tested without tokens.  Raises `ModuleRefused`.
+    """
+    with _Gateway(Path(path), config=config, guarded=guarded) as gateway:
+        modules = gateway.host.snapshot.modules
+        if name is None and len(modules) != 1:
+            raise ModuleRefused("SeveralModules", f"{path} has {', '.join(sorted(modules))}; name one of them")
+        served = modules.get(name or next(iter(modules)))
+        if served is None:
+            raise ModuleRefused("NoSuchModule", f"{path} has no module {name!r}; it has {', '.join(sorted(modules))}")
+        module = getattr(served.instance, "module", None)
+        with ModuleClient(gateway.url, served.prefix, served.name, module) as client:
+            yield client
+
+
+class _Gateway:
+    """A gateway in a thread of its own, with the modules of one path."""
+
+    def __init__(self, path: Path, *, config: Json | None, guarded: bool) -> None:
+        self.host = hosting.Host(grace=1.0)
+        self.url = ""
+        self._path = path
+        self._config = config
+        self._guarded = guarded
+        self._refused: list[benches.Told] = []
+        self._failure: BaseException | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._standing = threading.Event()
+        self._ending = asyncio.Event()
+        self._thread = threading.Thread(target=self._run, name="modplane-testing", daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._standing.wait()
+        if self._failure is not None:
+            self._thread.join()
+            raise self._failure
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._loop is not None, "the thread stands"
+        self._loop.call_soon_threadsafe(self._ending.set)
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        except BaseException as error:  # noqa: BLE001 - it is the test's, and raised there
+            self._failure = error
+        finally:
+            self._standing.set()
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        door = doors.open_socket("127.0.0.1", 0)
+        server = developing.serve(self.host, door)
+        serving = asyncio.create_task(server.run_own_door(), name="own door")
+        bench = benches.Bench(self._path, self.host, self._told, guarded=self._guarded, config=self._config)
+        with bench:
+            try:
+                await bench.refresh()
+                if self._refused:
+                    show = showing.Show(server.address)
+                    show.places(bench.roots, bench.code_root)
+                    first = self._refused[0]
+                    raise ModuleRefused(first.reason, show.plain(f"{first.subject}: {first.reason}: {first.message}"))
+                self.url = server.address
+                self._standing.set()
+                await self._ending.wait()
+            finally:
+                await self.host.close()
+                server.should_exit = True
+                await serving
+
+    def _told(self, told: benches.Told) -> None:
+        if told.reason:
+            self._refused.append(told)
