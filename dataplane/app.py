@@ -1,6 +1,7 @@
 """One worker process: sockets, gateway, agent and server, wired, started and ended in good order.
 
-Start: own door → agent → first desired set applied → shared door → one JSON line on standard output.
+Start: own door → agent → last good state of this slot's disk applied, or else the first desired set from NATS →
+shared door → one JSON line on standard output.  With a last good state nothing else has to be alive.
 End (SIGTERM, SIGINT, or end of file on standard input when a supervisor holds its other side): shared door closed →
 busy requests done → goodbye report → modules stopped → exit 0.  Called by `dataplane.__main__`.
 """
@@ -15,7 +16,6 @@ import sys
 from datetime import UTC, datetime
 from importlib import metadata
 
-import anyio.to_thread
 import structlog
 import uvloop
 
@@ -95,8 +95,12 @@ class Worker:
 
     def _make_agent(self) -> agents.Agent:
         settings = self._settings
-        identity = agents.Identity(settings.worker_id, self._boot, settings.labels, self._server.address, self._started)
-        return agents.Agent(identity, self._host, nats_url=settings.nats_url, code_root=settings.code_root)
+        identity = agents.Identity(
+            settings.worker_id, self._boot, settings.labels, self._server.address, self._started, settings.replaces
+        )
+        return agents.Agent(
+            identity, self._host, nats_url=settings.nats_url, code_root=settings.code_root, last_good=settings.last_good
+        )
 
     async def _open(self, agent: agents.Agent) -> None:
         try:
@@ -114,6 +118,7 @@ class Worker:
             "boot": self._boot,
             "address": self._server.address,
             "door": _url(self._shared),
+            "hostVersion": hosts.host_version(),
         }
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
@@ -130,7 +135,7 @@ class Worker:
 
     def _ready(self) -> Json:
         assert self._agent is not None, "the server starts with the agent"
-        facts = self._agent.facts.readiness()
+        facts = self._agent.facts.readiness(datetime.now(UTC))
         if self._server.draining:
             return facts | {"ready": False, "reason": "this worker is draining"}
         return facts
@@ -151,6 +156,7 @@ class Worker:
                 "pid": os.getpid(),
             },
             "nats": {"connected": facts.connected, "reason": facts.trouble, "beatAgeSeconds": facts.beat_age},
+            "lastGood": facts.kept(datetime.now(UTC)) | {"path": str(self._settings.last_good)},
             "report": None if facts.report is None else facts.report.wire(),
             "modules": [
                 {

@@ -5,7 +5,9 @@
     DataPlaneError
     ├── LoadFailed      the code, its type or its routes are wrong: it will fail again (rule 18: quarantine)
     ├── StartFailed     a module's start did not end well: it may heal (retried with back-off)
-    └── DocumentRefused a desired document that cannot be believed or read; the last good one stays
+    ├── DocumentRefused a desired document that cannot be believed or read; the last good one stays
+    ├── LastGoodRefused the file with the last good state cannot be believed: never served, the worker waits for NATS
+    └── SaveFailed      the last good state cannot be written: nothing new is acknowledged (retried with back-off)
 
 Raised by `dataplane.runtime` and `dataplane.agent`; caught by the agent, which turns each into a line of the
 worker's report.  A request never sees one: the gateway answers with problem documents.
@@ -37,3 +39,14 @@ class StartFailed(DataPlaneError):  # noqa: N818 – the same
 
 class DocumentRefused(DataPlaneError):  # noqa: N818 – the same
     """A desired document with a wrong digest, an unknown schema or a payload that cannot be read."""
+
+
+class LastGoodRefused(DataPlaneError):  # noqa: N818 – the same
+    """A file of last good state that is damaged, of another worker, or of a format that this code does not read."""
+
+
+class SaveFailed(DataPlaneError):  # noqa: N818 – the same
+    """A file of last good state that cannot be written now; what it held before is still there."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("NotSaved", message, retryable=True)

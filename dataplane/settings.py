@@ -29,6 +29,10 @@ class Settings(Options):
     """Labels that ``spec.placement.workerSelector`` looks at, as ``zone=a,disk=fast``.  Default none: a module
     without selector is served by every worker."""
 
+    replaces: str = ""
+    """Boot id of the process that serves this slot until this one does.  Default none; ``modplane up`` sets it when it
+    replaces a worker, so that the two are not taken for one."""
+
     worker_header: bool = True
     """Whether answers carry ``x-modplane-worker: ID/BOOT``.  Default true: it tells which process answered."""
 
@@ -36,8 +40,8 @@ class Settings(Options):
     """Where NATS with JetStream is.  Default: NATS's own port on this machine; ``modplane up`` sets it."""
 
     data_dir: Path = Path(".modplane")
-    """Folder with the packed code (``code/``), the same as the control plane's on this machine.  Default ``.modplane``
-    in the working folder."""
+    """Folder with the packed code (``code/``), the same as the control plane's on this machine, and with the last good
+    state of each worker slot (``lkg/<worker id>.db``).  Default ``.modplane`` in the working folder."""
 
     listen_fd: int = -1
     """File descriptor of a listening socket that is shared with other workers; -1 (the default): open one of
@@ -77,6 +81,11 @@ class Settings(Options):
     def code_root(self) -> Path:
         """Where packed code lies."""
         return self.data_dir.absolute() / "code"
+
+    @property
+    def last_good(self) -> Path:
+        """The file with this worker's last good state."""
+        return self.data_dir.absolute() / "lkg" / f"{self.worker_id}.db"
 
 
 def load(arguments: Sequence[str] = (), *, program: str = "modplane worker") -> Settings:

@@ -45,15 +45,46 @@ class Rejected(Model):
     """Since when the last good generation serves instead; None: nothing serves."""
 
 
+class LastGoodState(StrEnum):
+    """How the worker's last good state stands on its disk."""
+
+    NONE = "none"
+    """Nothing was ever written for this worker."""
+    SAVED = "saved"
+    """The file holds what this worker acknowledges."""
+    REFUSED = "refused"
+    """A file was there and could not be believed; it was set aside, and nothing was written since."""
+    FAILING = "failing"
+    """The file cannot be written: nothing new is acknowledged until it can."""
+
+
+class LastGood(Model):
+    """The last good state on a worker's disk, from which it starts with everything else dead."""
+
+    state: LastGoodState = LastGoodState.NONE
+    restored: bool = False
+    """Whether this boot began from the file."""
+    epoch: int = 0
+    revision: int = 0
+    """Of the set in the file."""
+    saved_at: datetime | None = None
+    """When that set was written; its age is the worker's worst case after a restart."""
+    message: str = ""
+    """For people: what is wrong with the file, and what to do."""
+
+
 class WorkerReport(Model):
     """The document of one worker in ``MODPLANE_WORKERS``.
 
-    Applied (epoch, revision) means that every document up to it is applied, pending or rejected.
+    Applied (epoch, revision) means that every document up to it is on this worker's disk, and applied, pending or
+    rejected.
     """
 
     id: str
     boot: str
     """8 random hex digits per process start."""
+    replaces: str = ""
+    """Boot of the process of the same slot that serves beside this one until it has drained; empty: none."""
     labels: dict[str, str] = {}
     address: str = ""
     """URL of this worker's own door."""
@@ -69,6 +100,9 @@ class WorkerReport(Model):
     modules: int = 0
     """How many modules serve."""
     state: WorkerState = WorkerState.NEVER_LOADED
+    message: str = ""
+    """Why the state is not ``synced``, for people."""
+    last_good: LastGood = LastGood()
     synced: bool = False
     """Whether the first sync of this boot is finished; only then does the worker count."""
     leaving: bool = False

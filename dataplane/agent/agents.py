@@ -1,8 +1,9 @@
 """The agent of one worker: a thread with a loop of its own, from desired state to reports.
 
-It follows (`following`), believes (`holding`), applies (`applying`) and reports (`reporting`), and measures the
-serving loop while it does.  The serving side reads only `Agent.facts`, an immutable value that is replaced.
-Started and ended by `dataplane.app`.
+It restores what the last boot left (`saving`), and only then dials NATS: it follows (`following`), believes
+(`holding`), applies (`applying`), keeps (`saving`) and reports (`reporting`), and measures the serving loop while it
+does.  What it reports as applied is on disk.  The serving side reads only `Agent.facts`, an immutable value that is
+replaced.  Started and ended by `dataplane.app`.
 """
 
 import asyncio
@@ -17,23 +18,28 @@ from pathlib import Path
 
 import structlog
 
-from dataplane.agent import applying, crossing, following, holding, loading, reporting
+from dataplane.agent import applying, crossing, following, holding, keeping, loading, reporting, saving
 from dataplane.agent.holding import Standing
+from dataplane.agent.keeping import Place, Slot
 from dataplane.gateway import hosting, serving
 from dataplane.runtime import building, hosts
 from schemas import names
+from schemas.documents import DesiredDocument
 from schemas.kits.clocks import Clock, SystemClock
 from schemas.kits.natslink import NatsLink
 from schemas.kits.tasks import Tasks
 from schemas.meta import Json
-from schemas.reports import Rejected, WorkerReport, WorkerState
+from schemas.reports import LastGood, Pending, Rejected, WorkerReport, WorkerState
 
 logger = structlog.get_logger("dataplane.agent.agents")
 
 STRAGGLER_SECONDS = 5.0
-"""After the first snapshot the worker opens its door even if a module is still starting after so many seconds."""
+"""The worker opens its door even if modules are not loaded yet, when none was within so many seconds."""
 _LAG_SECONDS = 1.0
 _LATE_SECONDS = 0.25
+
+
+_NOTHING_YET = "no desired state was applied yet; the worker starts"
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,8 @@ class Identity:
     labels: Mapping[str, str]
     address: str
     started_at: datetime
+    replaces: str = ""
+    """Boot of the process that serves this slot until this one does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +66,25 @@ class Facts:
     trouble: str
     beat_age: float | None
     report: WorkerReport | None
+    reason: str
+    """Why the state is not ``synced``."""
+    last_good: LastGood
 
-    def readiness(self) -> Json:
+    def readiness(self, now: datetime) -> Json:
         """What ``/ready`` shows."""
-        ready = self.state is not WorkerState.NEVER_LOADED
-        reason = "" if ready else f"no desired state was applied yet; {self.trouble or 'waiting for the control plane'}"
-        return {"ready": ready, "state": self.state.value, "reason": reason, "since": self.since.isoformat()}
+        return {
+            "ready": self.state is not WorkerState.NEVER_LOADED,
+            "state": self.state.value,
+            "reason": self.reason,
+            "since": self.since.isoformat(),
+            "lastGood": self.kept(now),
+        }
+
+    def kept(self, now: datetime) -> Json:
+        """The last good state on disk, with its age in seconds."""
+        saved_at = self.last_good.saved_at
+        age = None if saved_at is None else round(max((now - saved_at).total_seconds(), 0.0), 3)
+        return self.last_good.wire() | {"ageSeconds": age}
 
 
 class Agent:
@@ -76,6 +97,7 @@ class Agent:
         *,
         nats_url: str,
         code_root: Path,
+        last_good: Path,
         clock: Clock | None = None,
         build: loading.Build | None = None,
         beat_seconds: float = 2.0,
@@ -86,6 +108,7 @@ class Agent:
         self._host = host
         self._clock = clock or SystemClock()
         self._nats_url = nats_url
+        self._last_good = last_good
         self._build = build or _builder(code_root)
         self._beat_seconds = beat_seconds
         self._report_seconds = report_seconds
@@ -97,14 +120,14 @@ class Agent:
         self._leaving = False
         self._ready: Future[None] = Future()
         now = self._clock.now()
-        self.facts = Facts(WorkerState.NEVER_LOADED, now, False, False, "", None, None)
+        self.facts = Facts(WorkerState.NEVER_LOADED, now, False, False, "", None, None, _NOTHING_YET, LastGood())
 
     def start(self) -> None:
         """Begin; returns at once."""
         self._thread.start()
 
     async def ready(self) -> None:
-        """Wait until the first desired set is applied (stragglers excepted): then the worker may take requests."""
+        """Wait until a first set, of disk or bucket, is applied (stragglers excepted): requests may come."""
         await asyncio.wrap_future(self._ready)
 
     async def leave(self) -> None:
@@ -130,6 +153,7 @@ class Agent:
             crossing.Crossing(self._host, self._serving_loop),
             NatsLink(self._nats_url, name=f"modplane-worker-{self._identity.id}", clock=self._clock),
             loading.Loader(self._build, self._clock, deadline=self._load_seconds),
+            keeping.File(self._last_good, worker=self._identity.id, boot=self._identity.boot),
             self._clock,
             publish=self._publish,
             beat_seconds=self._beat_seconds,
@@ -157,6 +181,7 @@ class _Life:
         gateway: crossing.Crossing,
         link: NatsLink,
         loader: loading.Loader,
+        file: keeping.File,
         clock: Clock,
         *,
         publish: Callable[[Facts], None],
@@ -178,36 +203,63 @@ class _Life:
             labels=identity.labels,
             changed=self._changed,
         )
+        self._saver = saving.Saver(file, clock, changed=self._changed)
         self._reporter = reporting.Reporter(link, clock, self._report, interval=report_seconds)
+        self._file = file
         self._tasks = Tasks(clock)
-        self._settled = asyncio.Event()
+        self._news = asyncio.Event()
         self._first_read = asyncio.Event()
         self._loaded = False
+        self._synced = False
         self._leaving = False
         self._lag = 0.0
+        self._last_report: WorkerReport | None = None
         self._state = (WorkerState.NEVER_LOADED, clock.now())
 
     def start(self, opened: Callable[[], None]) -> None:
-        """Begin everything; ``opened`` is called once the first set is applied."""
-        self._link.start()
-        self._tasks.supervise(self._follower.run, "follow desired state")
-        self._tasks.supervise(self._reporter.run, "report")
+        """Begin everything; ``opened`` is called once a first set is applied."""
         self._tasks.supervise(self._watch_serving_loop, "watch the serving loop")
-        self._tasks.start(self._open(opened), "first sync")
+        self._tasks.start(self._begin(opened), "begin")
 
     async def stop(self) -> None:
         """Say goodbye and end."""
         await self._tasks.stop()
         await self._applier.stop()
+        self._keep()
+        await self._saver.close()
         self._leaving = True
         await self._reporter.send(deadline=1.0)
         await self._link.close()
 
-    async def _open(self, opened: Callable[[], None]) -> None:
+    async def _begin(self, opened: Callable[[], None]) -> None:
+        kept = await self._saver.restore()
+        if kept is not None:
+            self._held.restore(kept.proof, kept.entries)
+            self._applier.restore(kept.serving)
+            self._applier.want(self._held.take_changes())
+            await self._open(opened)
+        self._link.start()
+        self._tasks.supervise(self._follower.run, "follow desired state")
+        self._tasks.supervise(self._saver.run, "keep the last good state")
+        self._tasks.supervise(self._reporter.run, "report")
         await self._first_read.wait()
+        await self._open(opened)
+        self._synced = True
+        self._changed()
+
+    async def _open(self, opened: Callable[[], None]) -> None:
+        """Wait until all that is wanted was tried, or nothing moves any more; then requests may come."""
+        left = self._applier.untried
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(STRAGGLER_SECONDS):
-                await self._settled.wait()
+            while left:
+                async with asyncio.timeout(STRAGGLER_SECONDS):
+                    while self._applier.untried >= left:
+                        self._news.clear()
+                        await self._news.wait()
+                left = self._applier.untried
+        if left:
+            logger.warning("door opens with modules still loading", modules=left)
+            await self._applier.cover()
         self._loaded = True
         self._changed()
         opened()
@@ -220,30 +272,51 @@ class _Life:
         self._changed()
 
     def _changed(self) -> None:
-        if self._first_read.is_set() and self._applier.settled:
-            self._settled.set()
-        self._publish(self._facts(None))
-        self._reporter.due()
+        self._news.set()
+        self._keep()
+        self._publish(self._facts())
+        if not self._saver.busy:
+            self._reporter.due()
+
+    def _keep(self) -> None:
+        """Hand what changed to the saver."""
+        moved = {names.module_key(name) for name in self._applier.take_moved()}
+        changes: dict[Slot, DesiredDocument | None] = {}
+        for key in self._held.take_touched() | moved:
+            newest = self._held.document(key)
+            changes[key, Place.NEWEST] = newest
+            changes[key, Place.SERVING] = None if newest is None else self._in_place_of(newest)
+        self._saver.offer(self._held.proof, changes)
+
+    def _in_place_of(self, newest: DesiredDocument) -> DesiredDocument | None:
+        """The document that serves while the newest does not."""
+        good = self._applier.good(newest.name) if newest.kind == holding.MODULE else None
+        if good is None or good.uid != newest.uid or good.digest == newest.digest:
+            return None
+        return good.document
 
     def _report(self, sequence: int) -> WorkerReport:
-        identity, held = self._identity, self._held
+        identity, held, saved = self._identity, self._held, self._saver.proof
         report = WorkerReport(
             id=identity.id,
             boot=identity.boot,
+            replaces=identity.replaces,
             labels=dict(identity.labels),
             address=identity.address,
             host_version=hosts.host_version(),
-            store=held.store,
+            store=saved.store,
             observed_epoch=held.observed[0],
             observed_revision=held.observed[1],
-            applied_epoch=held.applied[0],
-            applied_revision=held.applied[1],
-            set_hash=held.set_hash,
+            applied_epoch=saved.order[0],
+            applied_revision=saved.order[1],
+            set_hash=saved.set_hash,
             modules=self._applier.serving,
             state=self._now().value,
-            synced=self._loaded,
+            message=self._reason(),
+            last_good=self._saver.last_good,
+            synced=self._synced,
             leaving=self._leaving,
-            pending=self._applier.pending(),
+            pending=self._pending(),
             rejected=self._rejected(),
             sequence=sequence,
             loop_lag_seconds=round(self._lag, 6),
@@ -251,8 +324,14 @@ class _Life:
             started_at=identity.started_at,
             reported_at=self._clock.now(),
         )
-        self._publish(self._facts(report))
+        self._last_report = report
+        self._publish(self._facts())
         return report
+
+    def _pending(self) -> list[Pending]:
+        pending = self._applier.pending()
+        known = {entry.module for entry in pending}
+        return pending + [entry for entry in self._saver.pending() if entry.module not in known]
 
     def _rejected(self) -> list[Rejected]:
         prefix = names.module_key("")
@@ -268,7 +347,7 @@ class _Life:
         ]
         return [*self._applier.rejected(), *refused]
 
-    def _facts(self, report: WorkerReport | None) -> Facts:
+    def _facts(self) -> Facts:
         return Facts(
             self._now(),
             self._state[1],
@@ -276,24 +355,46 @@ class _Life:
             self._link.connected,
             self._link.trouble,
             self._follower.beat_age,
-            report,
+            self._last_report,
+            self._reason(),
+            self._saver.last_good,
         )
 
     def _now(self) -> WorkerState:
         state = self._judge()
         if state is not self._state[0]:
-            logger.info("worker state", before=self._state[0].value, after=state.value)
+            logger.info("worker state", before=self._state[0].value, after=state.value, reason=self._reason())
             self._state = (state, self._clock.now())
         return state
 
     def _judge(self) -> WorkerState:
         if not self._loaded:
             return WorkerState.NEVER_LOADED
-        if self._follower.doubted or self._follower.standing is Standing.FOREIGN:
+        if not self._follower.synced or self._follower.doubted or self._follower.standing is Standing.FOREIGN:
             return WorkerState.OUT_OF_SYNC
-        if self._applier.troubled or self._held.refused:
+        if self._applier.troubled or self._held.refused or self._saver.failing:
             return WorkerState.DEGRADED
         return WorkerState.EMPTY if self._held.empty else WorkerState.SYNCED
+
+    def _reason(self) -> str:
+        """Why the state is not ``synced``, and what to do; no numbers that move by themselves."""
+        waits = self._link.trouble or "waiting for the control plane"
+        if not self._loaded:
+            refusal = self._saver.last_good.message
+            return f"no desired state was applied yet; {waits}" + (f"; {refusal}" if refusal else "")
+        if self._follower.standing is Standing.FOREIGN:
+            return (
+                "NATS holds the desired state of another store than the one this worker serves, so it serves on what "
+                "it has; correct --nats-url or --data-dir, or, if the new store is meant, stop the worker, remove "
+                f"{self._file.path} and start it again"
+            )
+        if not self._follower.synced:
+            saved_at = self._saver.last_good.saved_at
+            since = "" if saved_at is None else f" of {saved_at.isoformat(timespec='seconds')}"
+            return f"serves its last good state{since} from disk, not confirmed in this boot yet; {waits}"
+        if self._follower.doubted:
+            return f"the desired state cannot be verified ({self._follower.standing.value}); the last good one serves"
+        return self._saver.failing
 
     async def _watch_serving_loop(self) -> None:
         while True:

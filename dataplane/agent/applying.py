@@ -3,7 +3,8 @@
 Each module goes its own way: building is one after the other (`dataplane.agent.loading`), starting is side by side on
 the serving loop, and a slow or broken one holds up no other.  What will fail again is quarantined and `rejected`; what
 may heal is tried again with back-off and is `pending`.  Until something newer serves, the last good generation
-of the same uid does; where there is none, the module's known routes answer 503.
+of the same uid does, also the one that an earlier boot left on disk; where there is none, the module's known routes
+answer 503.
 
 Runs on the agent's loop; called by `dataplane.agent.agents`.
 """
@@ -85,6 +86,9 @@ class Applier:
         self._tasks = Tasks(clock)
         self._wanted: dict[str, Wanted] = {}
         self._placed: dict[str, planning.Placed] = {}
+        self._good: dict[str, Wanted] = {}
+        self._earlier: dict[str, Wanted] = {}
+        self._moved: set[str] = set()
         self._since: dict[str, datetime] = {}
         self._failed: dict[str, _Failed] = {}
         self._busy: dict[str, tuple[Wanted, datetime]] = {}
@@ -105,12 +109,37 @@ class Applier:
         return not self._untried
 
     @property
+    def untried(self) -> int:
+        """How many wanted modules were not tried yet."""
+        return len(self._untried)
+
+    @property
     def troubled(self) -> bool:
         """Whether something that is wanted failed, or takes longer than a moment."""
         if any(self._latest(failed) for failed in self._failed.values()):
             return True
         moment = self._clock.now() - timedelta(seconds=_MOMENT_SECONDS)
         return any(since < moment for _, since in self._busy.values())
+
+    def good(self, name: str) -> Wanted | None:
+        """The module that serves under a name, or is to serve until the newest can."""
+        return self._good.get(name) or self._earlier.get(name)
+
+    def take_moved(self) -> set[str]:
+        """The names whose `good` changed since the last call."""
+        moved, self._moved = self._moved, set()
+        return moved
+
+    def restore(self, earlier: Mapping[str, Wanted]) -> None:
+        """What served in an earlier boot in place of the newest: it comes first, once its name is wanted."""
+        self._earlier = {name: module for name, module in earlier.items() if planning.selects(module, self._labels)}
+
+    async def cover(self) -> None:
+        """Let the routes of modules that were not tried yet say so, instead of being unknown."""
+        for name in sorted(self._untried - self._placed.keys()):
+            await self._block(
+                self._wanted[name], StartFailed("Loading", f"module {name} is still being loaded; try again shortly")
+            )
 
     def want(self, changes: Mapping[str, Wanted | None]) -> None:
         """From now on serve these (those that placement selects), and no longer those that are None."""
@@ -123,6 +152,9 @@ class Applier:
                 self._wanted.pop(name, None)
                 self._failed.pop(name, None)
                 self._untried.discard(name)
+            earlier = self._earlier.get(name)
+            if earlier is not None and (module is None or module.uid != earlier.uid):
+                del self._earlier[name]
         if changes:
             self._step(changes)
 
@@ -188,6 +220,7 @@ class Applier:
     def _forget(self, placed: planning.Placed) -> None:
         self._placed.pop(placed.name, None)
         self._since.pop(placed.name, None)
+        self._good.pop(placed.name, None)
         if placed.serving:
             self._draining[placed.name, placed.uid] = self._clock.now()
 
@@ -213,6 +246,7 @@ class Applier:
 
     async def _load(self, module: Wanted) -> None:
         try:
+            await self._place_earlier(module.name)
             await self._place(module)
         except DataPlaneError as error:
             await self._record(module, error)
@@ -224,6 +258,22 @@ class Applier:
             self._untried.discard(module.name)
             self._step([module.name])
             self._changed()
+
+    async def _place_earlier(self, name: str) -> None:
+        """The one that served before this boot, until the newest is there: what it was chosen over may still fail."""
+        earlier = self._earlier.get(name)
+        if earlier is None:
+            return
+        try:
+            await self._place(earlier)
+        except LoadFailed as error:
+            logger.warning("earlier generation is gone", module=name, reason=error.reason, error=error.message)
+            self._earlier.pop(name, None)
+            self._moved.add(name)
+        except StartFailed as error:
+            logger.warning("earlier generation not served", module=name, reason=error.reason, error=error.message)
+        else:
+            self._earlier.pop(name, None)
 
     async def _place(self, module: Wanted) -> None:
         mark = planning.fingerprint(module, self._host_version)
@@ -249,10 +299,15 @@ class Applier:
             raise
         self._placed[module.name] = planning.Placed(module.name, module.uid, module.digest, serving=True)
         self._since[module.name] = served.since
-        self._failed.pop(module.name, None)
+        self._good[module.name] = module
+        self._moved.add(module.name)
+        if self._earlier.get(module.name) is not module:
+            self._failed.pop(module.name, None)
 
     def _superseded(self, module: Wanted) -> bool:
         wanted = self._wanted.get(module.name)
+        if wanted is not None and self._earlier.get(module.name) is module:
+            return False
         return wanted is None or (wanted.uid, wanted.digest) != (module.uid, module.digest)
 
     async def _record(self, module: Wanted, error: DataPlaneError) -> None:
@@ -260,8 +315,10 @@ class Applier:
             return
         before = self._failed.get(module.name)
         repeated = before is not None and self._latest(before)
+        # while the earlier generation waits for another try, so does this one
+        again = error.retryable or module.name in self._earlier
         failures = before.failures + 1 if before is not None and repeated else 1
-        delay = self._backoff.delay(failures) if error.retryable else None
+        delay = self._backoff.delay(failures) if again else None
         now = self._clock.now()
         self._failed[module.name] = _Failed(
             module,
@@ -291,5 +348,9 @@ class Applier:
             served = None
         if served is not None:
             await self._gateway.block(served)
+            placed = self._placed.get(module.name)
+            if placed is not None and placed.serving and placed.uid == module.uid:
+                return
             self._placed[module.name] = planning.Placed(module.name, module.uid, module.digest, serving=False)
             self._since.pop(module.name, None)
+            self._good.pop(module.name, None)

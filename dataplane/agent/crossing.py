@@ -24,10 +24,12 @@ class Crossing:
         await self._over(self._host.install(served))
 
     async def block(self, served: serving.Served) -> None:
-        """Publish a module that cannot serve."""
+        """Publish a module that cannot serve, unless it began to serve meanwhile."""
 
         async def publish() -> None:
-            self._host.block(served)
+            before = self._host.snapshot.modules.get(served.name)
+            if before is None or before.uid != served.uid or before.trouble is not None:
+                self._host.block(served)
 
         await self._over(publish())
 

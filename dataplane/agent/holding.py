@@ -3,13 +3,16 @@
 Two layers.  The *view* is what the bucket says since the watch began; it starts empty with each watch.  What is *held*
 outlives every view: it only moves forward in (epoch, revision), key by key.  Absence is not deletion: a key leaves
 by a tombstone, or because the view as a whole equals its head (count and additive hash) and the head is not older than
-anything held.  A bucket of another store is not believed at all.  Last-known-good state is saved and restored here.
+anything held.  A bucket of another store is not believed at all.  A boot may begin with what the last one proved
+(`Held.restore`); a key that is not in it comes back only with a newer document or a proof, so that an older bucket
+brings nothing back that went.
 
-Pure but for logging; driven by `dataplane.agent.following`, read by `dataplane.agent.agents`.
+Pure but for logging; driven by `dataplane.agent.following`, read by `dataplane.agent.agents`, kept on disk by
+`dataplane.agent.saving`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 import structlog
@@ -52,6 +55,17 @@ class Wanted:
     digest: str
     """Of the payload: two documents with one digest want the same."""
     desired: DesiredModule
+    document: DesiredDocument | None = field(default=None, repr=False, compare=False)
+    """Where it was read; kept on disk while this module serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What a set was proven with: of which store, how far, and which hash."""
+
+    store: str = ""
+    order: Order = NOTHING
+    set_hash: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +89,15 @@ class _View:
         """Whether the snapshot part of the watch is over."""
         self.absent: set[str] = set()
         """Keys that are held and that a complete view does not have."""
+        self.passed: dict[str, DesiredDocument] = {}
+        """Documents that the last proof should have had and did not: gone since, unless the next proof has them."""
         self._count = 0
         self._total = 0
 
     def put(self, key: str, document: DesiredDocument | None) -> None:
         """The entry of a key, or that there is none."""
         before = self.entries.pop(key, None)
+        self.passed.pop(key, None)
         if before is not None and not before.deleted:
             self._count -= 1
             self._total = documents.remove_member(self._total, _member(key, before))
@@ -113,6 +130,7 @@ class Held:
         self._documents: dict[str, DesiredDocument] = {}
         self._wanted: dict[str, Wanted] = {}
         self._changes: dict[str, Wanted | None] = {}
+        self._touched: set[str] = set()
         self._newest: Order = NOTHING
         self._view = _View()
 
@@ -125,6 +143,32 @@ class Held:
         """What became wanted, or no longer wanted (None), since the last call."""
         changes, self._changes = self._changes, {}
         return changes
+
+    @property
+    def proof(self) -> Proof:
+        """What was proven last."""
+        return Proof(self.store, self.applied, self.set_hash)
+
+    def document(self, key: str) -> DesiredDocument | None:
+        """The document that is held under a key; None: none, or a tombstone."""
+        found = self._documents.get(key)
+        return None if found is None or found.deleted else found
+
+    def take_touched(self) -> set[str]:
+        """The keys whose `document` changed since the last call."""
+        touched, self._touched = self._touched, set()
+        return touched
+
+    def restore(self, proof: Proof, entries: Mapping[str, tuple[DesiredDocument, Wanted | None]]) -> None:
+        """Begin with a set that an earlier boot proved; before any watch."""
+        assert not self._documents, "a set is restored before anything is read"
+        self.store, self.applied, self.set_hash = proof.store, proof.order, proof.set_hash
+        self.observed = proof.order
+        self._documents = {key: document for key, (document, _) in entries.items()}
+        self._newest = max([proof.order, *(document.order for document, _ in entries.values())])
+        for document, module in entries.values():
+            if module is not None:
+                self._want(document.name, module)
 
     @property
     def refused(self) -> list[RefusedDocument]:
@@ -199,7 +243,10 @@ class Held:
         if standing is Standing.FOREIGN:
             return standing
         for key, document in fresh.items():
-            self._accept(key, document)
+            if standing is not Standing.PROVEN and key not in self._documents and document.order <= self.applied:
+                self._view.passed[key] = document
+            else:
+                self._accept(key, document)
         standing = self.standing()
         if standing is Standing.PROVEN:
             self._prove()
@@ -210,11 +257,12 @@ class Held:
         if held is not None and document.order <= held.order:
             return
         try:
-            wanted = None if document.deleted else _wanted(key, document)
+            wanted = None if document.deleted else wanted_of(key, document)
         except DocumentRefused as error:
             self._refuse(key, document.generation, error)
             return
         self._documents[key] = document
+        self._touched.add(key)
         self._newest = max(self._newest, document.order)
         if document.kind == MODULE:
             self._want(document.name, wanted)
@@ -229,8 +277,11 @@ class Held:
     def _prove(self) -> None:
         head = self._view.head
         assert head is not None, "only a head proves a set"
+        while self._view.passed:
+            self._accept(*self._view.passed.popitem())
         for key in self._view.absent:
             gone = self._documents.pop(key, None)
+            self._touched.add(key)
             if gone is not None and gone.kind == MODULE:
                 self._want(gone.name, None)
         self._view.absent = set()
@@ -264,7 +315,8 @@ def _envelope(key: str, data: bytes) -> DesiredDocument:
     return document
 
 
-def _wanted(key: str, document: DesiredDocument) -> Wanted | None:
+def wanted_of(key: str, document: DesiredDocument) -> Wanted | None:
+    """The module that a document wants, None if it is of another kind; DocumentRefused."""
     if document.schema_ > documents.SCHEMA:
         raise DocumentRefused(
             "UnknownSchema",
@@ -280,7 +332,7 @@ def _wanted(key: str, document: DesiredDocument) -> Wanted | None:
         desired = DesiredModule.model_validate_json(document.payload)
     except ValidationError as error:
         raise DocumentRefused("PayloadUnreadable", f"{key}: {error.errors()[0]['msg']}") from error
-    return Wanted(document.name, document.uid, document.generation, document.order, document.digest, desired)
+    return Wanted(document.name, document.uid, document.generation, document.order, document.digest, desired, document)
 
 
 def _member(key: str, document: DesiredDocument) -> int:

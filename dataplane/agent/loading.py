@@ -8,7 +8,6 @@ switch interval is short, so that the serving loop gets its turns.  Called by `d
 
 import asyncio
 import queue
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,14 +17,13 @@ import structlog
 from dataplane.agent.holding import Wanted
 from dataplane.errors import LoadFailed, StartFailed
 from dataplane.gateway import serving
+from dataplane.runtime import turns
 from schemas.kits.clocks import Clock
 
 logger = structlog.get_logger("dataplane.agent.loading")
 
 Build = Callable[[Wanted], serving.Loaded]
 """Makes an instance, in whichever thread it is called; LoadFailed, StartFailed."""
-
-_SWITCH_SECONDS = 0.0005
 
 
 @dataclass(eq=False, slots=True)
@@ -83,12 +81,8 @@ class Loader:
 
     def _work(self, jobs: "queue.SimpleQueue[_Job | None]") -> None:
         while (job := jobs.get()) is not None:
-            usual = sys.getswitchinterval()
-            sys.setswitchinterval(_SWITCH_SECONDS)
-            try:
+            with turns.short():
                 outcome = self._outcome(job.module)
-            finally:
-                sys.setswitchinterval(usual)
             try:
                 job.loop.call_soon_threadsafe(_deliver, job, outcome)
             except RuntimeError:  # the loop is closed: the process ends

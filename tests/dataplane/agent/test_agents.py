@@ -34,8 +34,9 @@ class Rig:
         self.digest = sources.store(self.code_root, {"small.py": sources.SMALL})
         identity = agents.Identity("w0", "00000000", {"zone": "x"}, "http://127.0.0.1:1", datetime.now(UTC))
         self.agent = agents.Agent(
-            identity, self.host, nats_url=server.url, code_root=self.code_root, beat_seconds=0.3, report_seconds=0.3
-        )
+            identity, self.host, nats_url=server.url, code_root=self.code_root, last_good=folder / "lkg" / "w0.db",
+            beat_seconds=0.3, report_seconds=0.3,
+        )  # fmt: skip
         self.leader: Leader
 
     async def connect(self) -> None:
@@ -121,11 +122,11 @@ async def beating(rig: Rig, *, created: str = "2030-01-01T00:00:00Z") -> AsyncIt
 async def test_an_agent_is_never_loaded_until_a_set_is_proven_and_then_empty(rig: Rig) -> None:
     report = await rig.reports(state=WorkerState.NEVER_LOADED)
     assert not report.synced
-    assert not rig.agent.facts.readiness()["ready"]
+    assert not rig.agent.facts.readiness(datetime.now(UTC))["ready"]
     await rig.leader.prove()
     await rig.agent.ready()
     await rig.reports(state=WorkerState.EMPTY, synced=True)
-    assert rig.agent.facts.readiness()["ready"]
+    assert rig.agent.facts.readiness(datetime.now(UTC))["ready"]
 
 
 async def test_modules_come_change_and_go_and_every_report_says_how_far(rig: Rig) -> None:

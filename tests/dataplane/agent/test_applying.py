@@ -8,7 +8,7 @@ import pytest
 from fastapi import APIRouter
 
 from dataplane.agent import applying, holding, loading
-from dataplane.errors import LoadFailed
+from dataplane.errors import LoadFailed, StartFailed
 from dataplane.gateway import hosting, serving
 from schemas import documents
 from schemas.kits.backoffs import Backoff
@@ -243,3 +243,86 @@ async def test_what_nobody_foresaw_is_tried_again(rig: Rig, monkeypatch: pytest.
     rig.applier.want({"a": wanted("a")})
     await rig.quiet()
     assert rig.applier.pending()[0].reason == "Unexpected"
+
+
+async def test_what_served_before_this_boot_comes_first_and_what_it_was_chosen_over_after_it(rig: Rig) -> None:
+    rig.applier.restore({"a": wanted("a"), "far": wanted("far", selector={"zone": "y"})})
+    assert rig.applier.good("a") is not None
+    assert rig.applier.good("far") is None
+    rig.broken["2"] = LoadFailed("ImportFailed", "a.py:3: no module named numpy")
+    rig.applier.want({"a": wanted("a", "2", generation=2)})
+    await rig.quiet()
+    assert rig.builds == ["a 1", "a 2"]
+    assert rig.serving == {"a": ("u1", 1)}
+    (rejected,) = rig.applier.rejected()
+    assert (rejected.generation, rejected.serving_since is not None) == (2, True)
+    assert rig.applier.pending() == []
+    assert rig.applier.settled
+    del rig.broken["2"]
+    rig.applier.want({"a": wanted("a", "3", generation=3)})
+    await rig.quiet()
+    good = rig.applier.good("a")
+    assert good is not None
+    assert good.generation == 3
+    assert rig.applier.take_moved() == {"a"}
+    assert rig.applier.take_moved() == set()
+
+
+async def test_a_newest_that_loads_after_all_replaces_what_served_before(rig: Rig) -> None:
+    rig.applier.restore({"a": wanted("a")})
+    rig.applier.want({"a": wanted("a", "2", generation=2)})
+    await rig.quiet()
+    assert rig.serving == {"a": ("u1", 2)}
+    assert (rig.applier.pending(), rig.applier.rejected()) == ([], [])
+
+
+async def test_what_served_before_and_cannot_start_now_is_tried_again_with_what_it_was_chosen_over(rig: Rig) -> None:
+    rig.broken = {"1": StartFailed("StartFailed", "no database"), "2": LoadFailed("ImportFailed", "a.py:3: numpy")}
+    rig.applier.restore({"a": wanted("a")})
+    rig.applier.want({"a": wanted("a", "2", generation=2)})
+    await rig.quiet()
+    assert rig.serving == {}
+    assert [entry.reason for entry in rig.applier.pending()] == ["ImportFailed"]
+    assert rig.applier.good("a") is not None
+    del rig.broken["1"]
+    await rig.clock.advance(5)
+    await until(lambda: rig.serving == {"a": ("u1", 1)})
+    await rig.quiet()
+    assert [entry.serving_since is not None for entry in rig.applier.rejected()] == [True]
+
+
+async def test_what_served_before_and_will_never_load_again_is_forgotten(rig: Rig) -> None:
+    rig.broken = {"1": LoadFailed("ImportFailed", "gone"), "2": LoadFailed("ImportFailed", "a.py:3: numpy")}
+    rig.applier.restore({"a": wanted("a")})
+    rig.applier.want({"a": wanted("a", "2", generation=2)})
+    await rig.quiet()
+    assert rig.applier.good("a") is None
+    assert rig.applier.take_moved() == {"a"}
+    assert [entry.message for entry in rig.applier.rejected()] == ["a.py:3: numpy"]
+
+
+@pytest.mark.parametrize("newest", [None, wanted("a", "2", uid="u2")])
+async def test_what_served_before_does_not_outlive_its_uid(rig: Rig, newest: holding.Wanted | None) -> None:
+    rig.applier.restore({"a": wanted("a")})
+    rig.applier.want({"a": newest})
+    await rig.quiet()
+    assert "a 1" not in rig.builds
+    rig.applier.restore({"b": wanted("b")})
+    rig.applier.want({"b": wanted("b", "2")})
+    rig.applier.want({"b": None})
+    await rig.quiet()
+    assert "b" not in rig.serving
+
+
+async def test_modules_that_take_long_are_covered_and_serve_when_they_are_there(rig: Rig) -> None:
+    gate = asyncio.Event()
+    rig.prepare = lambda instance: setattr(instance, "gate", gate if instance.name == "slow" else None)
+    rig.applier.want({"slow": wanted("slow"), "quick": wanted("quick")})
+    await until(lambda: rig.applier.untried == 1)
+    await rig.applier.cover()
+    served = rig.gateway.host.snapshot.modules["slow"]
+    assert served.trouble is not None
+    assert (served.trouble.reason, served.trouble.retryable) == ("Loading", True)
+    gate.set()
+    await rig.quiet()
+    assert set(rig.serving) == {"slow", "quick"}

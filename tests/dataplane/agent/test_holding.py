@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataplane.agent.holding import Held, Standing
+from dataplane.agent.holding import Held, Standing, wanted_of
 from schemas import documents, names
 from schemas.documents import DesiredDocument, Head
 from schemas.module import DesiredModule
@@ -199,3 +199,81 @@ def test_any_delivery_order_with_repeats_ends_in_the_same_world(source: random.R
         if not row.deleted
     }
     assert {name: wanted.uid for name, wanted in held.wanted.items()} == expected
+
+
+def restored(held: Held) -> Held:
+    """What another boot makes of what this one held on disk."""
+    rows = {name: held.document(name) for name in (key("a"), key("b"), key("c"))}
+    fresh = Held()
+    fresh.restore(held.proof, {name: (row, wanted_of(name, row)) for name, row in rows.items() if row is not None})
+    return fresh
+
+
+def test_what_was_proven_is_wanted_again_in_the_next_boot_before_anything_is_read(held: Held) -> None:
+    again = restored(held)
+    assert set(again.take_changes()) == {"a", "b"}
+    assert (again.proof, again.observed, again.empty) == (held.proof, (1, 2), False)
+    assert again.take_touched() == set()
+    assert snapshot(again, {}, None) is Standing.UNPROVEN
+    assert set(again.wanted) == {"a", "b"}
+    entries = {key("a"): document("a", 1), key("b"): document("b", 2)}
+    assert snapshot(again, entries, head(entries, 2)) is Standing.PROVEN
+    assert again.take_changes() == {}
+    assert again.take_touched() == set()
+
+
+def test_what_went_meanwhile_goes_with_the_first_proof_of_the_next_boot(held: Held) -> None:
+    again = restored(held)
+    again.take_changes()
+    entries = {key("a"): document("a", 3)}
+    assert snapshot(again, entries, head(entries, 3)) is Standing.PROVEN
+    assert again.take_changes().keys() == {"a", "b"}
+    assert again.take_touched() == {key("a"), key("b")}
+    assert again.document(key("b")) is None
+
+
+def test_another_stores_bucket_is_not_believed_after_a_restart_either(held: Held) -> None:
+    again = restored(held)
+    entries = {key("a"): document("a", 9, epoch=9, uid="foreign")}
+    assert snapshot(again, entries, head(entries, 9, epoch=9, store="other")) is Standing.FOREIGN
+    assert again.wanted["a"].uid == "u"
+
+
+@pytest.mark.parametrize("boot", ["same", "next"])
+def test_an_older_bucket_brings_nothing_back_that_went(held: Held, boot: str) -> None:
+    entries = {key("a"): document("a", 1), key("b"): document("b", 3, deleted=True)}
+    held.read(key("b"), entries[key("b")])
+    assert held.read(names.KEY_HEAD, head(entries, 3)) is Standing.PROVEN
+    entries = {key("a"): document("a", 4)}
+    assert snapshot(held, entries, head(entries, 4)) is Standing.PROVEN
+    world = held if boot == "same" else restored(held)
+    world.take_changes()
+    older = {key("a"): document("a", 1), key("b"): document("b", 2)}
+    assert snapshot(world, older, head(older, 2)) is Standing.OLDER
+    assert snapshot(world, older, None) is Standing.UNPROVEN
+    assert set(world.wanted) == {"a"}
+    assert world.take_changes() == {}
+
+
+def test_a_document_that_was_passed_over_is_accepted_with_the_proof_that_has_it(held: Held) -> None:
+    """The set that was proven lacked it because this program could not read it then, say."""
+    entries = {key("a"): document("a", 1), key("b"): document("b", 2), key("c"): document("c", 1)}
+    held.begin()
+    for name, data in entries.items():
+        held.read(name, data)
+    assert held.finish() is Standing.UNPROVEN
+    assert "c" not in held.wanted
+    assert held.read(names.KEY_HEAD, head(entries, 3)) is Standing.PROVEN
+    assert "c" in held.wanted
+    held.take_touched()
+    assert held.read(names.KEY_HEAD, head(entries, 3)) is Standing.PROVEN
+    assert held.take_touched() == set()
+
+
+def test_changed_keys_are_told_once_and_a_tombstone_is_no_document(held: Held) -> None:
+    assert held.take_touched() == {key("a"), key("b")}
+    held.read(key("b"), document("b", 3, deleted=True))
+    held.read(key("a"), document("a", 1))
+    assert held.take_touched() == {key("b")}
+    assert held.document(key("b")) is None
+    assert held.take_touched() == set()
