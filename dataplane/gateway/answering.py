@@ -6,7 +6,7 @@ accepted.  Detail texts are for the caller: they never show a module's internals
 
 import contextlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from starlette.requests import Request
@@ -19,7 +19,7 @@ from schemas.problems import PROBLEM_JSON
 Headers = Iterable[tuple[bytes, bytes]]
 
 _JSON: Final = b"application/json"
-_PROBLEM: Final = PROBLEM_JSON.encode()
+PROBLEM: Final = PROBLEM_JSON.encode()
 _DENIAL: Final = "websocket.http.response"
 _TITLES: Final[Mapping[int, str]] = {
     400: "Bad Request",
@@ -54,7 +54,7 @@ async def problem(
     if scope["type"] == "websocket":
         await _deny(scope, receive, send, status, body, headers)
     else:
-        await respond(send, status, body, _PROBLEM, headers)
+        await respond(send, status, body, PROBLEM, headers)
 
 
 async def respond(send: Send, status: int, body: bytes, kind: bytes = _JSON, headers: Headers = ()) -> None:
@@ -62,6 +62,15 @@ async def respond(send: Send, status: int, body: bytes, kind: bytes = _JSON, hea
     fields = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), *headers]
     await send({"type": "http.response.start", "status": status, "headers": fields})
     await send({"type": "http.response.body", "body": body})
+
+
+async def respond_in_pieces(send: Send, pieces: Sequence[bytes], kind: bytes, headers: Headers = ()) -> None:
+    """Answer 200 with a body too large for one piece; the server's flow control holds between two of them."""
+    fields = [(b"content-type", kind), (b"content-length", str(sum(map(len, pieces))).encode()), *headers]
+    await send({"type": "http.response.start", "status": 200, "headers": fields})
+    for piece in pieces:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+    await send({"type": "http.response.body", "body": b""})
 
 
 async def answer_json(send: Send, value: Json, status: int = 200, headers: Headers = ()) -> None:
@@ -90,7 +99,7 @@ async def crashed(request: Request, error: Exception) -> Response:
 async def crash(scope: Scope, send: Send) -> None:
     """The same when no framework answers for us; nothing is sent if an answer has begun."""
     with contextlib.suppress(Exception):
-        await respond(send, 500, document(500, _CRASHED, scope["path"]), _PROBLEM)
+        await respond(send, 500, document(500, _CRASHED, scope["path"]), PROBLEM)
 
 
 async def _deny(scope: Scope, receive: Receive, send: Send, status: int, body: bytes, headers: Headers) -> None:
@@ -98,6 +107,6 @@ async def _deny(scope: Scope, receive: Receive, send: Send, status: int, body: b
     if _DENIAL not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 1008})
         return
-    fields = [(b"content-type", _PROBLEM), (b"content-length", str(len(body)).encode()), *headers]
+    fields = [(b"content-type", PROBLEM), (b"content-length", str(len(body)).encode()), *headers]
     await send({"type": f"{_DENIAL}.start", "status": status, "headers": fields})
     await send({"type": f"{_DENIAL}.body", "body": body})

@@ -1,120 +1,264 @@
-"""One OpenAPI document of everything that is live, merged from what each module's application says of itself.
+"""What one module contributes to the OpenAPI document of everything that is live, and how contributions are joined.
 
-Each module's part is made once per instance; the merged bytes once per snapshot; both in a thread, when somebody asks.
-Paths get the module's prefix, operation ids and component names the module's name, so that nothing collides; guarded
-operations say that they need a token.  Pure but for asking FastAPI; called by `dataplane.gateway.pages`.
+A fragment is made from what the module's FastAPI application says of itself, as bytes: joining thousands of them
+costs no second encoding.  Operation ids and component names get the module's name in front, so that nothing collides;
+each operation carries its module, generation and policy, and guarded ones say that they need a token.
+
+Always: a valid OpenAPI 3.1 document, whatever a module's models do; one that cannot be described is listed plainly.
+Pure but for asking FastAPI; called in a thread by `dataplane.gateway.merging`.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
-from dataplane.gateway.serving import Served
-from dataplane.gateway.snapshots import Snapshot
+import structlog
+
+from dataplane.gateway.serving import Served, Target
 from schemas.meta import Json
+from schemas.problems import PROBLEM_JSON, Problem
+
+logger = structlog.get_logger("dataplane.gateway.describing")
+
+CHUNK_BYTES: Final = 256 * 1024
+"""A document is handed over in pieces of about this size."""
 
 _COMPONENTS: Final = "#/components/"
-_SECURITY: Final = {"modplaneBearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}}
+_BEARER: Final = "modplaneBearer"
+_METHODS: Final = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
+_PARAMETER: Final = re.compile(r"\{(\w+)(?::\w+)?\}")
+_VALUES: Final = frozenset({"example", "examples", "default", "const", "enum"})
+"""Keys whose content is data, in which nothing is a reference."""
+_FREE: Final = frozenset({"properties", "patternProperties", "$defs", "dependentSchemas"})
+"""Keys whose content has names of the author's."""
 
 
-def merged(snapshot: Snapshot, version: str) -> tuple[bytes, str]:
-    """The document's bytes and its ETag."""
-    paths: Json = {}
-    components: dict[str, Json] = {}
-    tags: list[Json] = []
-    for name in sorted(snapshot.modules):
-        served = snapshot.modules[name]
-        if served.instance is None:
-            continue
-        part = fragment(served)
-        for path, operations in part["paths"].items():
+@dataclass(frozen=True, slots=True)
+class Fragment:
+    """One module's part of the document, encoded."""
+
+    paths: Mapping[str, Mapping[str, bytes]]
+    """Path → method → operation."""
+    components: Mapping[str, Mapping[str, bytes]]
+    """Kind → name → component."""
+    tag: bytes
+    mark: bytes
+    """Digest of all this."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A whole document, in pieces, and its ETag: the digest of what it was joined from."""
+
+    chunks: tuple[bytes, ...]
+    tag: str
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(map(len, self.chunks))
+
+
+def fragment(served: Served) -> Fragment:
+    """What ``served`` contributes."""
+    routed = {
+        (method.lower(), documented(route.path)): route.target for route in served.routes for method in route.methods
+    }
+    try:
+        assert served.app is not None, "only a module that serves is described"
+        own = served.app.openapi()
+        served.app.openapi_schema = None  # FastAPI would keep it, and ours is kept already
+        return _encoded(served, _operations(own, served, routed), _components(own, served))
+    except Exception as error:  # noqa: BLE001 - an author's model may raise anything, and only its module's part suffers
+        logger.warning("module cannot be described", module=served.name, error=f"{type(error).__name__}: {error}")
+        return plain(served, f"its OpenAPI document could not be made: {type(error).__name__}")
+
+
+def plain(served: Served, why: str) -> Fragment:
+    """The module's routes without anything that its code would have to tell."""
+    found: dict[str, Json] = {}
+    for route in served.routes:
+        path = documented(route.path)
+        for method in (each.lower() for each in route.methods if each.lower() in _METHODS):
+            names = [match.group(1) for match in _PARAMETER.finditer(route.path)]
+            operation: Json = {
+                "operationId": re.sub(r"\W+", "_", f"{method}{path}").strip("_"),
+                "description": f"Not described: {why}.",
+                "parameters": [{"name": each, "in": "path", "required": True, "schema": {}} for each in names],
+                "responses": {"default": {"description": "Not described"}},
+            }
+            found.setdefault(path, {})[method] = operation
+    targets = {(m.lower(), documented(route.path)): route.target for route in served.routes for m in route.methods}
+    return _encoded(served, _operations({"paths": found}, served, targets), {})
+
+
+def joined(fragments: Iterable[Fragment], version: str) -> Document:
+    """The document of several modules; later fragments win where two have the same operation."""
+    paths: dict[str, dict[str, bytes]] = {}
+    components: dict[str, dict[str, bytes]] = {kind: dict(own) for kind, own in _OWN.items()}
+    tags: list[bytes] = []
+    mark = hashlib.sha256(version.encode())
+    for part in fragments:
+        for path, operations in part.paths.items():
             paths.setdefault(path, {}).update(operations)
-        for kind, entries in part["components"].items():
+        for kind, entries in part.components.items():
             components.setdefault(kind, {}).update(entries)
-        tags.append({"name": name, "description": served.desired.display_name or name})
-    components.setdefault("securitySchemes", {}).update(_SECURITY)
-    document = {
-        "openapi": "3.1.0",
-        "info": {"title": "modplane: live module routes", "version": version},
-        "paths": paths,
-        "components": components,
-        "tags": tags,
-    }
-    body = json.dumps(document, ensure_ascii=False).encode()
-    return body, f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        tags.append(part.tag)
+        mark.update(part.mark)
+    pieces = _pieces(version, paths, components, tags)
+    return Document(tuple(_chunked(pieces)), f'"{mark.hexdigest()[:32]}"')
 
 
-def fragment(served: Served) -> Json:
-    """One module's part; kept on ``served``."""
-    if served.fragment is None:
-        served.fragment = _fragment(served)
-    return served.fragment
+def documented(template: str) -> str:
+    """A Starlette template as OpenAPI writes it: without converters."""
+    return _PARAMETER.sub(r"{\1}", template)
 
 
-def _fragment(served: Served) -> Json:
-    assert served.app is not None, "only a module that serves has a fragment"
-    own = served.app.openapi()
-    guarded = {
-        (method.lower(), _documented(route.path))
-        for route in served.routes
-        if route.target.guarded
-        for method in route.methods
-    }
-    paths: Json = {}
-    for path, item in _renamed(own.get("paths", {}), served.name).items():
-        operations = dict(item)
+def _operations(own: Json, served: Served, routed: Mapping[tuple[str, str], Target]) -> dict[str, dict[str, bytes]]:
+    """Those operations of the module's own document that the gateway lets through."""
+    paths: dict[str, dict[str, bytes]] = {}
+    for path, item in own.get("paths", {}).items():
         for method, operation in item.items():
-            if isinstance(operation, dict) and "responses" in operation:
-                operations[method] = _operation(operation, served, (method, path) in guarded)
-        paths[served.prefix + path] = operations
-    components = {
-        kind: {_name(served.name, key): _renamed(value, served.name) for key, value in entries.items()}
-        for kind, entries in own.get("components", {}).items()
+            target = routed.get((method, path))
+            if target is not None:
+                encoded = _encode(_operation(_renamed(operation, served.name), served, target))
+                paths.setdefault(served.prefix + path, {})[method] = encoded
+    return paths
+
+
+def _operation(operation: Json, served: Served, target: Target) -> Json:
+    changed = operation | {
+        "tags": [served.name, *operation.get("tags", [])],
+        "x-module": served.name,
+        "x-generation": served.generation,
+        "x-auth": _policy(target),
     }
-    return {"paths": paths, "components": components}
-
-
-def _operation(operation: Json, served: Served, guarded: bool) -> Json:
-    changed = operation | {"tags": [served.name, *operation.get("tags", [])]}
-    if "operationId" in operation:
-        changed["operationId"] = f"{served.name}__{operation['operationId']}"
-    if guarded:
-        changed["security"] = [{"modplaneBearer": []}]
-        changed["responses"] = {"401": {"description": "No valid token"}} | operation["responses"]
+    if target.guarded:
+        changed["security"] = [{_BEARER: [], **each} for each in operation.get("security") or [{}]]
+        changed["responses"] = {"401": {"$ref": f"{_COMPONENTS}responses/Unauthorized"}} | operation["responses"]
     return changed
 
 
-def _documented(template: str) -> str:
-    """A Starlette template as OpenAPI writes it: without converters."""
-    return "/".join(
-        part.split(":", 1)[0] + "}" if part.startswith("{") and ":" in part else part for part in template.split("/")
+def _policy(target: Target) -> Json:
+    words = target.policy.model_dump(
+        mode="json", by_alias=True, exclude_defaults=True, exclude={"authenticated", "admin"}
     )
+    return {"level": target.policy.level.value, **words}
+
+
+def _components(own: Json, served: Served) -> dict[str, dict[str, bytes]]:
+    return {
+        kind: {_name(served.name, key): _encode(_renamed(value, served.name)) for key, value in entries.items()}
+        for kind, entries in own.get("components", {}).items()
+    }
+
+
+def _encoded(
+    served: Served, paths: Mapping[str, Mapping[str, bytes]], components: Mapping[str, Mapping[str, bytes]]
+) -> Fragment:
+    tag = _encode({"name": served.name, "description": served.desired.display_name or served.name})
+    mark = hashlib.sha256(tag)
+    for group in (paths, components):
+        for outer, entries in group.items():
+            for inner, value in entries.items():
+                mark.update(f"\0{outer}\0{inner}\0".encode())
+                mark.update(value)
+    return Fragment(paths, components, tag, mark.digest())
+
+
+def _pieces(
+    version: str,
+    paths: Mapping[str, Mapping[str, bytes]],
+    components: Mapping[str, Mapping[str, bytes]],
+    tags: Iterable[bytes],
+) -> Iterator[bytes]:
+    info = {"title": "modplane: live module routes", "version": version}
+    yield b'{"openapi":"3.1.0","info":' + _encode(info) + b',"paths":'
+    yield from _nested(paths)
+    yield b',"components":'
+    yield from _nested(components)
+    yield b',"tags":[' + b",".join(tags) + b"]}"
+
+
+def _nested(groups: Mapping[str, Mapping[str, bytes]]) -> Iterator[bytes]:
+    before = b"{"
+    for name, entries in groups.items():
+        members = b",".join(_encode(key) + b":" + value for key, value in entries.items())
+        yield before + _encode(name) + b":{" + members + b"}"
+        before = b","
+    yield b"{}" if before == b"{" else b"}"
+
+
+def _chunked(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    held: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        held.append(piece)
+        size += len(piece)
+        if size >= CHUNK_BYTES:
+            yield b"".join(held)
+            held, size = [], 0
+    if held:
+        yield b"".join(held)
+
+
+def _encode(value: Any) -> bytes:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def _name(module: str, component: str) -> str:
     return f"{module}.{component}"
 
 
-def _renamed(value: Any, module: str) -> Any:
-    """``value`` with every reference into the components, and every security scheme's name, made the module's own."""
+def _renamed(value: Any, module: str, *, free: bool = False) -> Any:
+    """``value`` with every operation id, component reference and security scheme made the module's own.
+
+    ``free``: the keys of ``value`` are names that the author chose, whatever they look like.
+    """
     if isinstance(value, Mapping):
-        return {key: _reference(key, each, module) for key, each in value.items()}
+        return {key: _renamed(each, module) if free else _keyed(key, each, module) for key, each in value.items()}
     if isinstance(value, list):
         return [_renamed(each, module) for each in value]
     return value
 
 
-def _reference(key: str, value: Any, module: str) -> Any:
-    if key == "$ref" and isinstance(value, str) and value.startswith(_COMPONENTS):
-        kind, _, component = value.removeprefix(_COMPONENTS).partition("/")
-        return f"{_COMPONENTS}{kind}/{_name(module, component)}"
+def _keyed(key: str, value: Any, module: str) -> Any:
+    if key in _VALUES:
+        return value
+    if key == "$ref" and isinstance(value, str):
+        return _reference(value, module)
+    if key == "operationId" and isinstance(value, str):
+        return f"{module}__{value}"
     if key == "mapping" and isinstance(value, Mapping):
-        return {name: _reference("$ref", target, module) for name, target in value.items()}
+        return {name: _reference(target, module) for name, target in value.items()}
     if key == "security" and isinstance(value, list):
-        return [{_name(module, scheme): scopes for scheme, scopes in _pairs(each)} for each in value]
-    return _renamed(value, module)
+        return [{_name(module, scheme): scopes for scheme, scopes in each.items()} for each in value]
+    return _renamed(value, module, free=key in _FREE)
 
 
-def _pairs(value: Any) -> Iterable[tuple[str, Any]]:
-    return value.items() if isinstance(value, Mapping) else ()
+def _reference(target: str, module: str) -> str:
+    if not target.startswith(_COMPONENTS):
+        return target
+    kind, _, component = target.removeprefix(_COMPONENTS).partition("/")
+    return f"{_COMPONENTS}{kind}/{_name(module, component)}"
+
+
+def _own_components() -> dict[str, dict[str, bytes]]:
+    """What the gateway itself adds; a module's names have a dot in them, these have none."""
+    problem = Problem.model_json_schema(by_alias=True, ref_template=f"{_COMPONENTS}schemas/{{model}}")
+    schemas = {**problem.pop("$defs", {}), "Problem": problem}
+    unauthorized = {
+        "description": "No valid token",
+        "content": {PROBLEM_JSON: {"schema": {"$ref": f"{_COMPONENTS}schemas/Problem"}}},
+    }
+    return {
+        "schemas": {name: _encode(schema) for name, schema in schemas.items()},
+        "responses": {"Unauthorized": _encode(unauthorized)},
+        "securitySchemes": {_BEARER: _encode({"type": "http", "scheme": "bearer", "bearerFormat": "JWT"})},
+    }
+
+
+_OWN: Final[Mapping[str, Mapping[str, bytes]]] = _own_components()

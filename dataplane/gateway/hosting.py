@@ -9,7 +9,7 @@ import asyncio
 
 import structlog
 
-from dataplane.gateway import serving, snapshots
+from dataplane.gateway import pinning, serving, snapshots
 from dataplane.runtime import sharing
 from schemas.kits.clocks import Clock, SystemClock
 from schemas.kits.tasks import Tasks
@@ -32,6 +32,8 @@ class Host:
     ) -> None:
         self.snapshot = snapshots.Snapshot()
         """What is served; read it once per request."""
+        self.departed = pinning.Watch()
+        """The generations that were unloaded, and those of them that somebody holds on to."""
         self._clock = clock or SystemClock()
         self._grace = grace
         self._start = start
@@ -84,7 +86,7 @@ class Host:
         for served in self._old.values():
             if served.emptied is not None:
                 served.emptied.set()
-        await asyncio.gather(*(_let_go(served, 0.0) for served in modules), *self._old)
+        await asyncio.gather(*(self._let_go(served, 0.0) for served in modules), *self._old)
 
     def _publish(self, served: serving.Served) -> None:
         before = self.snapshot.modules.get(served.name)
@@ -93,17 +95,19 @@ class Host:
             self._retire(before)
 
     def _retire(self, served: serving.Served) -> "asyncio.Task[None]":
-        task = self._retiring.start(_let_go(served, self._grace), f"retire {served.name} {served.generation}")
+        task = self._retiring.start(self._let_go(served, self._grace), f"retire {served.name} {served.generation}")
         self._old[task] = served
         task.add_done_callback(lambda done: self._old.pop(done, None))
         return task
 
-
-async def _let_go(served: serving.Served, grace: float) -> None:
-    if served.instance is None:
-        return
-    cut = await served.drain(grace)
-    if cut:
-        logger.warning("requests cut off", module=served.name, generation=served.generation, requests=cut)
-    await served.instance.stop(STOP_SECONDS)
-    served.instance.unload()
+    async def _let_go(self, served: serving.Served, grace: float) -> None:
+        instance = served.instance
+        if instance is None:
+            served.release()
+            return
+        cut = await served.drain(grace)
+        if cut:
+            logger.warning("requests cut off", module=served.name, generation=served.generation, requests=cut)
+        await instance.stop(STOP_SECONDS)
+        served.release()
+        self.departed.left(served.name, served.generation, self._clock.now(), instance.unload())

@@ -1,25 +1,24 @@
 """The worker's own pages: ``/health``, ``/ready``, ``/modules/system/info``, ``/openapi.json``, ``/docs``.
 
 Called by `dataplane.gateway.dispatching` for every path that is not a module's.  Nothing here may hold the serving
-loop: the merged OpenAPI document is made in a thread, once per snapshot.
+loop: the merged OpenAPI document is made in a thread, once per snapshot (`dataplane.gateway.merging`), files are read
+in one (`dataplane.gateway.assets`), and what is large goes out in pieces.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from importlib import resources
+from urllib.parse import parse_qs
 
 from starlette.types import Receive, Scope, Send
 
-from dataplane.gateway import answering, describing, hosting
-from dataplane.gateway.snapshots import Snapshot
+from dataplane.gateway import answering, assets, describing, hosting, merging
 from schemas.meta import Json
 
 Facts = Callable[[], Json]
 """Says something about the worker, at once."""
 
 _NO_CACHE = (b"cache-control", b"no-cache")
-# the page loads nothing from elsewhere and is framed by nobody
-_POLICY = (b"content-security-policy", b"default-src 'self' 'unsafe-inline'; frame-ancestors 'none'")
+_FILES = f"/{assets.FOLDER}"
 
 
 class Pages:
@@ -27,12 +26,9 @@ class Pages:
 
     def __init__(self, host: hosting.Host, *, ready: Facts, info: Facts, version: str) -> None:
         """``ready`` answers a JSON object with at least ``ready`` (whether), ``state``, ``reason`` and ``since``."""
-        self._host = host
         self._ready = ready
         self._info = info
-        self._version = version
-        self._made: tuple[Snapshot, bytes, str] | None = None
-        self._making = asyncio.Lock()
+        self._book = merging.Book(lambda: host.snapshot, version)
         self._pages: dict[str, Callable[[Scope, Send], Awaitable[None]]] = {
             "/health": self._health,
             "/ready": self._readiness,
@@ -43,7 +39,7 @@ class Pages:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send, path: str) -> bool:
         """Answer the page at ``path``; False: there is none."""
-        page = self._pages.get(path)
+        page = self._files if path.startswith(_FILES) else self._pages.get(path)
         if page is None or scope["type"] != "http":
             return False
         if scope["method"] in {"GET", "HEAD"}:
@@ -63,21 +59,35 @@ class Pages:
         await answering.answer_json(send, self._info())
 
     async def _openapi(self, scope: Scope, send: Send) -> None:
-        body, tag = await self._document()
-        fields = [(b"etag", tag.encode()), _NO_CACHE]
-        if any(name == b"if-none-match" and tag.encode() in value for name, value in scope["headers"]):
+        names = parse_qs(scope["query_string"].decode("latin-1")).get("module")
+        document = await (self._book.of_module(names[-1]) if names else self._book.document())
+        if document is None:
+            await _missing(scope, send, "no module of this name serves on this worker")
+            return
+        tag = document.tag.encode()
+        fields = [(b"etag", tag), _NO_CACHE]
+        if any(name == b"if-none-match" and tag in value for name, value in scope["headers"]):
             await answering.respond(send, 304, b"", headers=fields)
         else:
-            await answering.respond(send, 200, body, headers=fields)
-
-    async def _document(self) -> tuple[bytes, str]:
-        async with self._making:
-            snapshot = self._host.snapshot
-            if self._made is None or self._made[0] is not snapshot:
-                body, tag = await asyncio.to_thread(describing.merged, snapshot, self._version)
-                self._made = (snapshot, body, tag)
-            return self._made[1], self._made[2]
+            await answering.respond_in_pieces(send, document.chunks, b"application/json", fields)
 
     async def _docs(self, scope: Scope, send: Send) -> None:
-        page = resources.files("dataplane.gateway").joinpath("docs.html").read_bytes()
-        await answering.respond(send, 200, page, b"text/html; charset=utf-8", [_NO_CACHE, _POLICY])
+        await _asset(send, await asyncio.to_thread(assets.page))
+
+    async def _files(self, scope: Scope, send: Send) -> None:
+        root: str = scope.get("root_path", "")
+        asset = await asyncio.to_thread(assets.file, scope["path"].removeprefix(root).removeprefix(_FILES))
+        if asset is None:
+            await _missing(scope, send, "there is no such file")
+        else:
+            await _asset(send, asset)
+
+
+async def _asset(send: Send, asset: assets.Asset) -> None:
+    size = describing.CHUNK_BYTES
+    pieces = [asset.body[start : start + size] for start in range(0, len(asset.body), size)]
+    await answering.respond_in_pieces(send, pieces, asset.kind, asset.headers)
+
+
+async def _missing(scope: Scope, send: Send, detail: str) -> None:
+    await answering.respond(send, 404, answering.document(404, detail, scope["path"]), answering.PROBLEM)

@@ -5,10 +5,11 @@ cannot be loaded and has no last good generation is here too, with its known rou
 """
 
 import asyncio
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from fastapi import FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
@@ -19,6 +20,9 @@ from dataplane.runtime import sharing
 from schemas.module import DesiredModule, Tenancy
 from schemas.paths import ANY_METHOD, WEBSOCKET
 from schemas.policies import EffectivePolicy
+
+if TYPE_CHECKING:
+    from dataplane.gateway.describing import Fragment
 
 
 class Loaded(Protocol):
@@ -43,8 +47,8 @@ class Loaded(Protocol):
         """Run its end; never raises for what the module does."""
         ...
 
-    def unload(self) -> None:
-        """Let go of the code."""
+    def unload(self) -> "list[weakref.ref[Any]]":
+        """Let go of the code; returns what has to be gone by the next full garbage collection."""
         ...
 
 
@@ -69,7 +73,7 @@ class Target:
 
 
 class Served:
-    """A module in service.  Only `tasks` and `emptied` ever change."""
+    """A module in service.  While it serves, only `tasks`, `emptied` and `fragment` ever change."""
 
     __slots__ = (
         "app",
@@ -118,7 +122,7 @@ class Served:
         """The requests and WebSockets inside this module."""
         self.emptied: asyncio.Event | None = None
         """Set when the last request leaves; None until somebody waits for that."""
-        self.fragment: dict[str, Any] | None = None
+        self.fragment: Fragment | None = None
         """Its part of the merged OpenAPI document, once it was asked for."""
 
     def _compiled(self, order: Sequence[tuple[frozenset[str], str]]) -> list[matching.Compiled[Target]]:
@@ -133,6 +137,11 @@ class Served:
         # tenancy 'organisation' fails closed until callers have organisations
         guarded = not policy.open or self.desired.tenancy is not Tenancy.SHARED
         return Target(self, template, policy, guarded)
+
+    def release(self) -> None:
+        """Break the circle through the routes, so that this and what it holds go with their last user."""
+        self.routes = []
+        self.fragment = None
 
     def left(self, task: "asyncio.Task[Any]") -> None:
         """A request is done."""

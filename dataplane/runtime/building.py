@@ -4,6 +4,7 @@
 never changed: another code or configuration is another instance, and both live until the older one is drained.
 """
 
+import weakref
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ import structlog
 from fastapi import FastAPI
 
 from dataplane.errors import LoadFailed, StartFailed
-from dataplane.runtime import assembling, collecting, lifespans
+from dataplane.runtime import assembling, collecting, forgetting, lifespans
 from dataplane.runtime.importing import Code, library
 from dataplane.sdk import BaseModuleRouter
 from schemas import digests
@@ -79,19 +80,28 @@ class Instance:
         """What the module says of itself; raises what its check raises."""
         return await lifespans.call(self.module.check_health) is not False
 
-    def unload(self) -> None:
-        """Break the instance's cycles and drop its code if nobody else uses it; the instance is not usable after."""
+    def unload(self) -> list["weakref.ref[Any]"]:
+        """Break the instance's cycles and drop its code if nobody else uses it; the instance is not usable after.
+
+        Returns what has to be gone by the next full garbage collection, if nobody holds on to it.
+        """
         code, self._code = self._code, None
         if code is None:
-            return
+            return []
+        remains: list[weakref.ref[Any]] = [weakref.ref(self), weakref.ref(self.app)]
+        forgetting.forget_calls(route.endpoint for route in self.routes)
         self.app.router.routes.clear()
-        self.app.middleware_stack = None
-        self.app.exception_handlers.clear()
+        vars(self.app.router).clear()
+        vars(self.app).clear()
         self.routes = []
         self.state.clear()
+        kind = weakref.ref(type(self.module))
         del self.app, self.module, self._life
         if library.release(code):
+            remains.append(kind)
+            forgetting.forget_code(code)
             logger.info("code unloaded", module=self.name, digest=code.digest)
+        return remains
 
 
 def build(desired: DesiredModule, *, name: str, uid: str, generation: int, code_root: Path) -> Instance:

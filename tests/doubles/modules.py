@@ -1,6 +1,7 @@
 """Modules for the gateway without packed code: a FastAPI application that a test fills, with a life to look at."""
 
 import asyncio
+import weakref
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -68,8 +69,9 @@ class FakeInstance:
     async def stop(self, timeout: float) -> None:
         self.stops += 1
 
-    def unload(self) -> None:
+    def unload(self) -> list[weakref.ref[Any]]:
         self.unloads += 1
+        return [weakref.ref(self)]
 
 
 def routes_of(app: FastAPI, guarded: Collection[str]) -> list[DesiredRoute]:

@@ -1,10 +1,16 @@
 """The worker's own pages, and one OpenAPI document of all that is live."""
 
+import gc
+import hashlib
+import re
+import weakref
+from importlib import resources
 from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel
 
+from dataplane.gateway import assets
 from tests.doubles.asgi import call
 
 PREFIX = "/api/v1/modules/v1"
@@ -67,9 +73,76 @@ async def test_the_document_is_made_once_per_snapshot_and_has_an_etag(gateway: A
     assert changed.headers["etag"] != tag
 
 
-async def test_the_docs_page_loads_nothing_from_elsewhere(gateway: Any) -> None:
+async def test_the_document_is_exact_after_each_change(gateway: Any) -> None:
+    async def modules() -> set[tuple[str, int]]:
+        paths = (await call(gateway.app, "GET", "/openapi.json")).json["paths"]
+        return {(each["x-module"], each["x-generation"]) for item in paths.values() for each in item.values()}
+
+    assert await modules() == set()
+    for generation in range(1, 4):
+        await gateway.install(shop, generation=generation)
+        assert await modules() == {("shop", generation)}
+    await gateway.install(shop, name="twin")
+    assert await modules() == {("shop", 3), ("twin", 1)}
+    gateway.block(shop, generation=4)
+    assert await modules() == {("twin", 1)}
+    await gateway.host.remove("twin", "u1")
+    assert await modules() == set()
+
+
+async def test_the_document_of_one_module(gateway: Any) -> None:
+    await gateway.install(shop)
+    await gateway.install(shop, name="twin")
+    answer = await call(gateway.app, "GET", "/openapi.json?module=twin")
+    assert {tag["name"] for tag in answer.json["tags"]} == {"twin"}
+    assert all(path.startswith(f"{PREFIX}/twin/") for path in answer.json["paths"])
+    missing = await call(gateway.app, "GET", "/openapi.json?module=nobody")
+    assert (missing.status, missing.headers["content-type"]) == (404, "application/problem+json")
+
+
+async def test_the_pages_keep_no_snapshot_alive(gateway: Any) -> None:
+    instance = weakref.ref(await gateway.install(shop))
+    await call(gateway.app, "GET", "/openapi.json")
+    await gateway.host.remove("shop", "u1")
+    gc.collect()
+    assert instance() is None
+
+
+async def test_the_docs_page_and_its_files_come_from_here_and_from_nowhere_else(gateway: Any) -> None:
     answer = await call(gateway.app, "GET", "/docs")
     assert answer.headers["content-type"].startswith("text/html")
-    assert b"http://" not in answer.body
-    assert b"https://" not in answer.body
-    assert b"openapi.json" in answer.body
+    assert answer.headers["cache-control"] == "no-cache"
+    policy = dict(part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; "))
+    assert policy["default-src"] == "'none'"
+    assert policy["script-src"] == policy["connect-src"] == "'self'"
+    assert all(
+        word in {"'none'", "'self'", "'unsafe-inline'", "data:"} for each in policy.values() for word in each.split()
+    )
+    page = answer.body.decode()
+    assert "://" not in page
+    assert not re.search(r"<script(?![^>]* src=)", page)
+    files = re.findall(r'(?:src|href)="(docs/[^"]+)"', page)
+    assert len(files) == 3
+    for name in files:
+        file = await call(gateway.app, "GET", f"/{name}")
+        assert file.status == 200
+        assert file.headers["cache-control"] == "public, max-age=31536000, immutable"
+        assert file.headers["content-length"] == str(len(file.body))
+        assert file.headers["content-type"] in {"text/css; charset=utf-8", "text/javascript; charset=utf-8"}
+        assert (await call(gateway.app, "GET", f"/outer/{name}", root_path="")).status == 404
+        assert (await call(gateway.app, "GET", f"/{name}", root_path="/outer")).status == 200
+    for name in ("swagger-ui.css", "VENDORED.json", "swagger-ui-1.0.0.css", ""):
+        assert (await call(gateway.app, "GET", f"/docs/{name}")).status == 404
+
+
+def test_the_vendored_files_are_those_that_were_published() -> None:
+    folder = resources.files("dataplane.gateway") / "swagger"
+    record = assets.vendored()
+    assert (record["package"], record["license"]) == ("swagger-ui-dist", "Apache-2.0")
+    digests = {
+        file.name: hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in folder.iterdir()
+        if file.name != "VENDORED.json"
+    }
+    assert digests == record["files"]
+    assert "Apache License" in (folder / "LICENSE.txt").read_text()
