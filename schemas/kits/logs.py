@@ -26,9 +26,9 @@ def configure(level: LogLevel = LogLevel.INFO, style: LogFormat = LogFormat.CONS
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    last: structlog.types.Processor = (
-        structlog.processors.JSONRenderer() if style is LogFormat.JSON else structlog.dev.ConsoleRenderer(colors=False)
-    )
+    # the default formatter draws every frame with its local variables: seconds on the loop, and secrets in the log
+    console = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    last: structlog.types.Processor = structlog.processors.JSONRenderer() if style is LogFormat.JSON else console
     before = [structlog.processors.format_exc_info] if style is LogFormat.JSON else []
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

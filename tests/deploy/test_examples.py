@@ -41,6 +41,12 @@ def analytics(tmp_path: Path) -> Iterator[Ask]:
 
 
 @pytest.fixture
+def analytics_v2(tmp_path: Path) -> Iterator[Ask]:
+    spec = manifest_of("analytics_core_v2")["spec"]
+    yield from serving("analytics_core_v2", spec["entryPoint"], tmp_path, spec["config"])
+
+
+@pytest.fixture
 def pricing(tmp_path: Path) -> Iterator[Ask]:
     spec = manifest_of("pricing_intelligence")["spec"]
     yield from serving("pricing_intelligence", spec["entryPoint"], tmp_path, spec["config"])
@@ -55,11 +61,11 @@ def sessions() -> list[dict[str, str]]:
 def test_the_folder_is_a_modules_path_without_a_complaint() -> None:
     found = scanning.scan(EXAMPLES)
     assert found.failures == []
-    assert found.sources == ["analytics_core", "my_module", "pricing_intelligence"]
-    assert found.covered == {"analytics_core", "pricing_intelligence"}
+    assert found.sources == ["analytics_core", "analytics_core_v2", "my_module", "pricing_intelligence"]
+    assert found.covered == {"analytics_core", "analytics_core_v2", "pricing_intelligence"}
 
 
-@pytest.mark.parametrize("name", ["analytics_core", "pricing_intelligence"])
+@pytest.mark.parametrize("name", ["analytics_core", "analytics_core_v2", "pricing_intelligence"])
 def test_a_manifest_is_valid_and_editors_find_its_schema(name: str) -> None:
     file = EXAMPLES / name / "module.yaml"
     first = file.read_text().splitlines()[0]
@@ -70,7 +76,7 @@ def test_a_manifest_is_valid_and_editors_find_its_schema(name: str) -> None:
     assert normal is not None
 
 
-@pytest.mark.parametrize("name", ["analytics_core", "pricing_intelligence"])
+@pytest.mark.parametrize("name", ["analytics_core", "analytics_core_v2", "pricing_intelligence"])
 def test_manifest_and_code_say_the_same_about_the_module(name: str, tmp_path: Path) -> None:
     manifest = manifest_of(name)
     (candidate,) = Packed(EXAMPLES, name, tmp_path).inspected().candidates
@@ -104,6 +110,16 @@ def test_the_single_file_says_hello(tmp_path: Path) -> None:
         (
             "analytics_core",
             "analytics_core:AnalyticsCoreModule",
+            {
+                "/summary": "NONE",
+                "/dashboard/overview": "PERMISSION",
+                "/users": "PERMISSION",
+                "/users/{user_id}": "PERMISSION",
+            },
+        ),
+        (
+            "analytics_core_v2",
+            "analytics_core_v2:AnalyticsCoreV2Module",
             {
                 "/summary": "NONE",
                 "/dashboard/overview": "PERMISSION",
@@ -177,6 +193,30 @@ def test_users_are_filtered_paged_and_the_busiest_come_first(analytics: Ask, ses
 def test_one_user_is_shown_and_an_unknown_one_is_not_found(analytics: Ask) -> None:
     assert analytics("/users/u07").json()["minutes"] == 63
     assert analytics("/users/u99").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/summary", "/dashboard/overview", "/dashboard/overview?days=28", "/users/u07"])
+def test_version_2_answers_what_version_1_answers_and_more(analytics: Ask, analytics_v2: Ask, path: str) -> None:
+    first, second = analytics(path).json(), analytics_v2(path).json()
+    assert first.items() < second.items()
+
+
+def test_version_2_says_where_people_are_from_and_who_comes_back(
+    analytics_v2: Ask, sessions: list[dict[str, str]]
+) -> None:
+    now = {row["user"] for row in sessions if "2025-05-26" <= row["day"] <= "2025-06-01"}
+    before = {row["user"] for row in sessions if "2025-05-19" <= row["day"] <= "2025-05-25"}
+    ever = {row["user"] for row in sessions if row["day"] < "2025-05-26"}
+    found = analytics_v2("/summary").json()
+    assert found["retention"] == round(len(now & before) / len(before), 3)
+    assert sum(country["users"] for country in found["countries"]) == 40
+    assert sum(country["sessions"] for country in found["countries"]) == len(sessions)
+    overview = analytics_v2("/dashboard/overview").json()
+    assert (overview["new_users"], overview["returning_users"]) == (len(now - ever), len(now & ever))
+    assert sum(overview["sessions_by_country"].values()) == 61
+    one = analytics_v2("/users/u07").json()
+    assert one["minutes_per_session"] == round(one["minutes"] / one["sessions"], 1)
+    assert one["favourite_page"] in {row["page"] for row in sessions if row["user"] == "u07"}
 
 
 def test_the_configured_window_is_what_the_summary_covers(tmp_path: Path) -> None:
