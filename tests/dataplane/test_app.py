@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -23,6 +24,7 @@ PREFIX = "/api/v1/modules/v1"
 
 RICH = """
 import asyncio
+from pathlib import Path
 from fastapi import WebSocket
 from dataplane.sdk import BaseModuleRouter, ModuleMetadata, require_module_auth
 
@@ -37,12 +39,10 @@ class Rich(BaseModuleRouter):
 
         @router.get("/slow")
         @require_module_auth("NONE")
-        async def slow():
-            try:
-                async with asyncio.timeout(1.0):
-                    await asyncio.Event().wait()
-            except TimeoutError:
-                return "slow"
+        async def slow(release: str):
+            while not Path(release).exists():
+                await asyncio.sleep(0.01)
+            return "slow"
 
         @router.websocket("/live")
         @require_module_auth("NONE")
@@ -120,14 +120,15 @@ async def test_workers_are_replaced_under_load_without_a_failed_request(rig: Rig
     assert report.leaving
 
 
-async def test_a_drain_lets_busy_requests_end_and_tells_websockets_to_come_again(rig: Rig) -> None:
+async def test_a_drain_lets_busy_requests_end_and_tells_websockets_to_come_again(rig: Rig, tmp_path: Path) -> None:
+    release = tmp_path / "release"
     await rig.desire("still")
     worker = await rig.workers.start()
     line = await worker.ready()
     url = f"{rig.workers.door}{PREFIX}/still"
     async with httpx.AsyncClient() as client, websockets.connect(url.replace("http", "ws") + "/live") as live:
         assert await live.recv() == "hello"
-        slow = asyncio.create_task(client.get(f"{url}/slow", timeout=10))
+        slow = asyncio.create_task(client.get(f"{url}/slow", params={"release": str(release)}, timeout=20))
         await until(lambda: _in_flight(line["address"]) == 2)
         worker.process.send_signal(signal.SIGTERM)
         with pytest.raises(websockets.ConnectionClosed):
@@ -135,6 +136,7 @@ async def test_a_drain_lets_busy_requests_end_and_tells_websockets_to_come_again
         assert live.close_code == 1012
         ready = httpx.get(f"{line['address']}/ready")
         assert (ready.status_code, ready.json()["reason"]) == (503, "this worker is draining")
+        release.touch()
         answer = await slow
         assert (answer.json(), answer.headers["connection"]) == ("slow", "close")
     assert await worker.end() == 0
