@@ -2,7 +2,7 @@
 
 Each child has its own session (so Ctrl-C reaches `up` alone), a pipe as standard input (its end means that `up` is
 gone) and its log file as standard error, so that logging never fails when `up` is gone.  A line of JSON with
-``"event": "ready"`` on standard output says that it works.
+``"event": "ready"`` on standard output says that it works, one with ``"event": "recycle"`` that it wants a successor.
 """
 
 import asyncio
@@ -37,6 +37,8 @@ class Plan:
     environment: tuple[tuple[str, str], ...] = ()
     answers: Callable[[], bool] | None = None
     """For a child that prints no ready line: whether it works now."""
+    attempts: int = 1
+    """How often it may end by itself before it was ever ready: a worker that a module's code ended tries without it."""
 
 
 class FailedError(Exception):
@@ -46,8 +48,18 @@ class FailedError(Exception):
 class Child:
     """A plan being kept."""
 
-    def __init__(self, plan: Plan, logs: Path, *, told: Callable[[str], None], backoff: Backoff | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        logs: Path,
+        *,
+        told: Callable[[str], None],
+        backoff: Backoff | None = None,
+        first_words: Sequence[str] = (),
+    ) -> None:
+        """``first_words`` are added to the command of the first start only."""
         self.plan = plan
+        self._first_words = tuple(first_words)
         self.log = logs / f"{plan.name}.log"
         self.ready: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         """What the first ready line said; `FailedError` if it ended before."""
@@ -55,6 +67,8 @@ class Child:
         self.facts: dict[str, Any] = {}
         """What the newest ready line said."""
         self.on_ready: Callable[[], None] = lambda: None
+        self.on_recycle: Callable[[str], None] = lambda reason: None
+        """Hears why it wants to be replaced."""
         self.on_pid: Callable[[str], None] = lambda line: None
         """Hears ``+PID`` and ``-PID``."""
         self._told = told
@@ -77,10 +91,10 @@ class Child:
                 code = os.EX_OSERR
             if self._ending:
                 return
-            if not self.ready.done() and code >= 0:
+            failures = 1 if time.monotonic() - started > _STEADY_SECONDS else failures + 1
+            if not self.ready.done() and code >= 0 and failures >= self.plan.attempts:
                 self.ready.set_exception(FailedError(self._last_words(code)))
                 return
-            failures = 1 if time.monotonic() - started > _STEADY_SECONDS else failures + 1
             delay = self._backoff.delay(failures)
             self._told(f"{self.plan.name} {_how(code)}; starting it again in {delay:.1f} s (log: {self.log})")
             await asyncio.sleep(delay)
@@ -117,6 +131,7 @@ class Child:
     async def _run_with(self, log: IO[bytes]) -> int:
         process = self._process = await asyncio.create_subprocess_exec(
             *self.plan.command,
+            *self._first_words,
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=log,
@@ -125,6 +140,7 @@ class Child:
             limit=1 << 20,
             env={**os.environ, **dict(self.plan.environment)},
         )
+        self._first_words = ()
         self.pid = process.pid
         self.on_pid(f"+{process.pid}")
         if self._ending:
@@ -152,11 +168,13 @@ class Child:
                 continue
             if not line:
                 return
-            said = _ready_line(line)
-            if said is not None:
+            said = _said(line)
+            if said.get("event") == "ready":
                 self._is_ready(said)
-            else:
-                os.write(log, line)
+                continue
+            os.write(log, line)
+            if said.get("event") == "recycle":
+                self.on_recycle(str(said.get("reason", "it gave no reason")))
 
     def _is_ready(self, said: dict[str, Any]) -> None:
         self.facts = said
@@ -176,12 +194,12 @@ class Child:
         return f"{self.plan.name} {_how(code)} before it was ready; its last words:\n{said}\nAll of its log: {self.log}"
 
 
-def _ready_line(line: bytes) -> dict[str, Any] | None:
+def _said(line: bytes) -> dict[str, Any]:
     with contextlib.suppress(ValueError):
         said = json.loads(line)
-        if isinstance(said, dict) and said.get("event") == "ready":
+        if isinstance(said, dict):
             return said
-    return None
+    return {}
 
 
 def _how(code: int) -> str:

@@ -1,23 +1,24 @@
 """The supervisor of `modplane up`: starts the parts in order, keeps them, ends them in the opposite order.
 
 Order: guard, NATS, then control plane and workers at once.  When all have said that they work and the first modules
-have settled, ``endpoints.json`` is written, and again whenever a worker comes back with another address.  An ending
-(Ctrl-C, SIGTERM, SIGHUP) stops the workers, which drain, then the control plane, then NATS; a second one kills.
-Called by `controlplane.cli.up`.
+have settled, ``endpoints.json`` is written, and again whenever a worker comes back with another address.  SIGHUP
+replaces the workers one by one (`controlplane.cli.rolling`).  An ending (Ctrl-C, SIGTERM, or the terminal is gone)
+stops the workers, which drain, then the control plane, then NATS; a second one kills.  Called by `controlplane.cli.up`.
 """
 
 import asyncio
 import contextlib
+import functools
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from controlplane.cli import children, endpoints, exits, folders, guarding
+from controlplane.cli import children, endpoints, exits, folders, guarding, rolling
 
 Told = Callable[[str], None]
 
@@ -37,6 +38,8 @@ class System:
     nats_url: str
     patience: float = 30.0
     """Seconds after which a start that is not ready says what it waits for."""
+    replace_seconds: float = rolling.DEADLINE_SECONDS
+    """How long the successor of a worker may take until it is ready."""
 
 
 @dataclass
@@ -51,19 +54,31 @@ class Supervisor:
     greet: Callable[[endpoints.Endpoints], Coroutine[Any, Any, None]]
     """Says that all is ready, and what to try."""
     _children: list[children.Child] = field(default_factory=list)
-    _keepers: list[asyncio.Task[None]] = field(default_factory=list)
+    """All that run: NATS, the control plane, and workers, also those that come and those that go."""
+    _workers: list[children.Child] = field(default_factory=list)
+    """By slot."""
+    _keepers: dict[children.Child, asyncio.Task[None]] = field(default_factory=dict)
     _ending: asyncio.Event = field(default_factory=asyncio.Event)
     _signals: list[int] = field(default_factory=list)
     _guard: "Guard | None" = None
-    _ready: bool = False
+    _ready: asyncio.Event = field(default_factory=asyncio.Event)
+    _roller: rolling.Roller = field(init=False)
+    _terminal: bool = False
+    """Whether there is a terminal that may hang up."""
+    _nohup: bool = False
 
     async def run(self) -> int:
         """Run until told to end; returns the exit code.  Raises `exits.Exit` when the start fails."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
-                loop.add_signal_handler(number, self._signalled, number)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._signalled, number)
+        self._roller = rolling.Roller(
+            self._workers, self._add, self._retire, self.told, self._publish, self.system.replace_seconds
+        )
+        self._terminal, self._nohup = terminal(), signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         self._guard = Guard(self.system.folder.lock)
+        rolling_on = asyncio.create_task(self._roll(), name="replace workers")
         starting = asyncio.create_task(self._start(), name="start")
         ended = asyncio.create_task(self._ending.wait(), name="ending")
         try:
@@ -74,29 +89,44 @@ class Supervisor:
         except children.FailedError as error:
             raise exits.refused(str(error)) from error
         finally:
-            for task in (starting, ended):
+            for task in (starting, ended, rolling_on):
                 task.cancel()
-            await asyncio.gather(starting, ended, return_exceptions=True)
+            await asyncio.gather(starting, ended, rolling_on, return_exceptions=True)
             await self._stop()
         self.told("stopped")
         return exits.INTERRUPTED if self._signals[:1] == [signal.SIGINT] else exits.YES
 
     async def _start(self) -> None:
         await self._all_ready([self._add(self.system.nats)])
-        plans = (self.system.controlplane, *self.system.workers)
-        await self._all_ready([self._add(plan) for plan in plans])
+        plane = self._add(self.system.controlplane)
+        self._workers += [self._add(plan) for plan in self.system.workers]
+        for slot, worker in enumerate(self._workers):
+            worker.on_recycle = functools.partial(self._recycle, slot)
+        await self._all_ready([plane, *self._workers])
         await self.settled(self._endpoints())
-        self._ready = True
+        self._ready.set()
         self._publish()
         await self.greet(self._endpoints())
 
-    def _add(self, plan: children.Plan) -> children.Child:
-        child = children.Child(plan, self.system.folder.logs, told=self.told)
+    def _add(self, plan: children.Plan, first_words: Sequence[str] = ()) -> children.Child:
+        child = children.Child(plan, self.system.folder.logs, told=self.told, first_words=first_words)
         child.on_pid = self._guarded
         child.on_ready = self._publish
         self._children.append(child)
-        self._keepers.append(asyncio.create_task(child.keep(), name=plan.name))
+        self._keepers[child] = asyncio.create_task(child.keep(), name=plan.name)
         return child
+
+    def _retire(self, child: children.Child) -> None:
+        self._children.remove(child)
+        self._keepers.pop(child).cancel()
+        child.forget()
+
+    async def _roll(self) -> None:
+        await self._ready.wait()
+        await self._roller.run()
+
+    def _recycle(self, slot: int, reason: str) -> None:
+        self._roller.wish([slot], f"{self._workers[slot].plan.name} wants to be recycled ({reason})")
 
     async def _all_ready(self, parts: list[children.Child]) -> None:
         while True:
@@ -115,11 +145,11 @@ class Supervisor:
             control_plane=self.system.control_url,
             data_plane=self.system.data_url,
             nats=self.system.nats_url,
-            workers=tuple(str(worker.facts.get("address", "")) for worker in self._children[2:]),
+            workers=tuple(str(worker.facts.get("address", "")) for worker in self._workers),
         )
 
     def _publish(self) -> None:
-        if self._ready and not self._ending.is_set():
+        if self._ready.is_set() and not self._ending.is_set():
             endpoints.write(self.system.folder.path, self._endpoints())
 
     def _guarded(self, line: str) -> None:
@@ -135,6 +165,15 @@ class Supervisor:
         for child in self._children:
             child.kill()
 
+    def _hung_up(self) -> None:
+        """SIGHUP by hand; or the terminal that we were started from is gone, which ends us, but not under nohup."""
+        gone = self._terminal and not terminal()
+        self._terminal = self._terminal and not gone
+        if gone and not self._nohup:
+            self._signalled(signal.SIGHUP)
+        elif not gone and not self._ending.is_set():
+            self._roller.wish_all("SIGHUP")
+
     async def _stop(self) -> None:
         self._ending.set()
         endpoints.remove(self.system.folder.path)
@@ -143,9 +182,9 @@ class Supervisor:
         nats, plane, workers = self._children[:1], self._children[1:2], self._children[2:]
         for group in (workers, plane, nats):
             await asyncio.gather(*(child.end() for child in group))
-        for keeper in self._keepers:
+        for keeper in self._keepers.values():
             keeper.cancel()
-        await asyncio.gather(*self._keepers, return_exceptions=True)
+        await asyncio.gather(*self._keepers.values(), return_exceptions=True)
         for child in self._children:
             child.forget()
         if self._guard is not None:
@@ -186,3 +225,12 @@ class Guard:
 def python(package: str, *words: object) -> list[str]:
     """``python -m package words…`` with this very interpreter; ``-P`` keeps the working folder off the module path."""
     return [sys.executable, "-P", "-m", package, *(str(word) for word in words)]
+
+
+def terminal() -> bool:
+    """Whether this process has a terminal that is still there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

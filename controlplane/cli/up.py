@@ -7,6 +7,7 @@ then `controlplane.cli.supervising` runs the parts.
 import asyncio
 import contextlib
 import socket
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -14,6 +15,8 @@ import click
 from controlplane.cli import children, endpoints, exits, folders, options, ports, supervising
 
 _PORT = click.IntRange(0, 65_535)
+_ATTEMPTS = 4
+"""A worker that a module's code ends is started without that module after the second time; one to spare."""
 
 
 @click.command(
@@ -23,6 +26,7 @@ _PORT = click.IntRange(0, 65_535)
     examples=(
         "modplane up --modules deploy/examples",
         "modplane up --workers 4 --data-dir /var/lib/modplane",
+        "modplane up --workers 2 --labels w0:zone=a --labels w1:zone=b,disk=fast",
         "modplane up --control-port 0 --data-port 0 --nats-port 0",
     ),
 )
@@ -74,24 +78,64 @@ _PORT = click.IntRange(0, 65_535)
     show_default=True,
     help="Port of the NATS server; 0 picks a free one.",
 )
-def command(workers: int, data_dir: Path, modules: Path, control_port: int, data_port: int, nats_port: int) -> int:
+@click.option(
+    "--labels",
+    multiple=True,
+    metavar="[WORKER:]KEY=VALUE,...",
+    help="Labels for spec.placement.workerSelector: of one worker (w0, w1, ...), or of all.  May be repeated.",
+)
+def command(
+    workers: int,
+    data_dir: Path,
+    modules: Path,
+    control_port: int,
+    data_port: int,
+    nats_port: int,
+    labels: tuple[str, ...],
+) -> int:
     """Run NATS, the control plane and the workers on this machine, until interrupted.
 
     When ready it prints the addresses and what to try, and writes them to endpoints.json in the data folder.  A part
-    that dies is started again; nothing survives this command.
+    that dies is started again; SIGHUP replaces the workers one by one; nothing survives this command.
     """
+    of_slots = _labels(labels, workers)
     folder = folders.take(data_dir)
     try:
         with ports.listen(control_port, "--control-port") as api, ports.listen(data_port, "--data-port") as door:
             nats = ports.free(nats_port, "--nats-port")
-            system = _system(folder, api, door, nats=nats, modules=modules.absolute(), workers=workers)
+            system = _system(folder, api, door, nats=nats, modules=modules.absolute(), labels=of_slots)
             return asyncio.run(_run(system, modules))
     finally:
         folder.release()
 
 
+def _labels(given: Sequence[str], workers: int) -> dict[str, str]:
+    """The labels of each worker, as `modplane worker` takes them."""
+    found: dict[str, dict[str, str]] = {f"w{slot}": {} for slot in range(workers)}
+    for text in given:
+        name, colon, rest = text.partition(":")
+        pairs = (rest if colon else text).split(",")
+        if colon and name not in found:
+            raise click.BadParameter(
+                f"{text!r}: there is no worker {name}; they are w0 to w{workers - 1}", param_hint="--labels"
+            )
+        for pair in pairs:
+            key, equals, value = pair.partition("=")
+            if not key.strip() or not equals:
+                raise click.BadParameter(f"{pair!r} in {text!r} is not key=value", param_hint="--labels")
+            for of_one in [found[name]] if colon else found.values():
+                of_one[key.strip()] = value.strip()
+    return {name: ",".join(f"{key}={value}" for key, value in pairs.items()) for name, pairs in found.items()}
+
+
 def _system(
-    folder: folders.DataFolder, api: socket.socket, door: socket.socket, *, nats: int, modules: Path, workers: int
+    folder: folders.DataFolder,
+    api: socket.socket,
+    door: socket.socket,
+    *,
+    nats: int,
+    modules: Path,
+    labels: Mapping[str, str],
 ) -> supervising.System:
     from schemas.kits import natsserver  # late: only `up` runs a server
 
@@ -106,7 +150,7 @@ def _system(
         folder=folder,
         nats=children.Plan("nats", nats_command, stop_seconds=10, answers=lambda: ports.answers(nats)),
         controlplane=children.Plan("controlplane", plane, stop_seconds=20, pass_fds=(api.fileno(),)),
-        workers=tuple(_worker(f"w{slot}", door, common) for slot in range(workers)),
+        workers=tuple(_worker(name, of_it, door, common) for name, of_it in labels.items()),
         doors=(api, door),
         control_url=ports.url(api),
         data_url=ports.url(door),
@@ -114,9 +158,11 @@ def _system(
     )
 
 
-def _worker(name: str, door: socket.socket, common: list[object]) -> children.Plan:
+def _worker(name: str, labels: str, door: socket.socket, common: list[object]) -> children.Plan:
     words = supervising.python("dataplane", "worker", "--id", name, *common, door.fileno())
-    return children.Plan(name, words, stop_seconds=45, pass_fds=(door.fileno(),))
+    if labels:
+        words += ["--labels", labels]
+    return children.Plan(name, words, stop_seconds=45, pass_fds=(door.fileno(),), attempts=_ATTEMPTS)
 
 
 async def _run(system: supervising.System, modules: Path) -> int:

@@ -49,8 +49,8 @@ class Listener(Protocol):
         """A fresh report arrived."""
         ...
 
-    def gone(self, worker_id: str) -> None:
-        """A worker left in good order."""
+    def gone(self, worker_id: str, boot: str = "") -> None:
+        """A worker left in good order; ``boot``, where it is known, tells which of a slot's processes."""
         ...
 
 
@@ -134,16 +134,16 @@ class Receiver:
         if not live and not self._roll.is_news(report):
             return
         if report.leaving:
-            self._leave(report.id)
+            self._leave(report.id, report.boot)
             return
         self._roll.heard(report, self._clock.monotonic())
         self._to_write.set()
         self._listener.reported(report)
 
-    def _leave(self, worker: str) -> None:
-        if self._roll.left(worker):
+    def _leave(self, worker: str, boot: str = "") -> None:
+        if self._roll.left(worker, boot):
             self._to_write.set()
-        self._listener.gone(worker)
+        self._listener.gone(worker, boot)
 
     def _read(self, entry: buckets.Entry) -> WorkerReport | None:
         try:

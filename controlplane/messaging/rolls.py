@@ -1,7 +1,8 @@
 """The roll of workers: what is known of each, what has to be written, who fell silent.  Pure; time is handed in.
 
 Always: only silence while our own beat comes back makes a worker lost, and a channel that comes back gives everybody
-the full time again; a report that says nothing new asks for no write.
+the full time again; a report that says nothing new asks for no write; a successor is not unsaid by the process that it
+replaces.
 Used by `controlplane.messaging.receiving`.
 """
 
@@ -45,6 +46,10 @@ class _Entry:
     lost: bool = False
     lost_at: float = 0.0
 
+    def replaces(self, boot: str) -> bool:
+        """Whether this is the successor of that process."""
+        return bool(boot) and self.report is not None and self.report.replaces == boot
+
 
 @dataclass(slots=True)
 class Roll:
@@ -70,12 +75,17 @@ class Roll:
     def heard(self, report: WorkerReport, now: float) -> None:
         """A fresh report came."""
         entry = self._entries.get(report.id)
+        if entry is not None and not entry.lost and entry.replaces(report.boot):
+            return
         if entry is None or entry.lost or entry.report is None or stable(entry.report) != stable(report):
             self._wishes[report.id] = Wish(report.id, report)
         self._entries[report.id] = _Entry(now, report)
 
-    def left(self, worker: str) -> bool:
-        """A worker left in good order; False when it was gone already."""
+    def left(self, worker: str, boot: str = "") -> bool:
+        """A worker left in good order; False when it was gone already, or its successor had taken its place."""
+        entry = self._entries.get(worker)
+        if entry is not None and entry.replaces(boot):
+            return False
         if self._entries.pop(worker, None) is None:
             return False
         self._wishes[worker] = Wish(worker, None, gone=True)

@@ -2,13 +2,14 @@
 
 What always holds: a worker is lost only by silence on our monotonic clock while our own beat comes back, so a
 broken report channel loses nobody; a quiet channel that comes back gives every worker its full time again.
+While a slot's successor and the process it replaces both serve, the one that is behind speaks for the slot.
 `views` is an immutable picture that `controlplane.reconcile.judging` reads.
 
 `controlplane.messaging` tells it (`reported`, `gone`, `beat_returned`); it tells the loop what to look at again.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TypeAlias
@@ -95,12 +96,24 @@ class _Known:
     gone: bool = False
     uncounted: float | None = None
     """Since when it does not count any more; None: it counts, or it never did."""
+    elder: "_Known | None" = None
+    """The process that it replaces, for as long as that one still reports."""
 
     @property
     def standing(self) -> Standing:
         if self.lost or self.gone:
             return Standing.LOST
         return Standing.COUNTED if self.report.synced and not self.report.leaving else Standing.JOINING
+
+    @property
+    def speaker(self) -> "_Known":
+        """Who speaks for the slot: requests may still be answered by the one that is behind."""
+        elder = self.elder
+        if elder is None or elder.standing is not Standing.COUNTED:
+            return self
+        if self.standing is not Standing.COUNTED or elder.report.pending:
+            return elder
+        return elder if _order(elder.report) < _order(self.report) else self
 
 
 def _ignore_names(names: frozenset[str] | None) -> None:
@@ -141,7 +154,12 @@ class Fleet:
         if known is not None and known.report.boot == report.boot and report.sequence < known.report.sequence:
             return
         now = self._clock.monotonic()
-        fresh = _Known(report, now)
+        if known is not None and report.boot == known.report.replaces and known.standing is not Standing.LOST:
+            before = known.elder or known
+            known.elder = _Known(report, now)
+            self._tell_progress(before.report, report)
+            return
+        fresh = _Known(report, now, elder=_elder(known, report))
         if fresh.standing is not Standing.COUNTED and known is not None:
             counted = known.standing is Standing.COUNTED
             fresh.uncounted = now if counted else known.uncounted
@@ -152,10 +170,14 @@ class Fleet:
             return
         self._tell_progress(known.report, report)
 
-    def gone(self, worker_id: str) -> None:
-        """A worker left cleanly."""
+    def gone(self, worker_id: str, boot: str = "") -> None:
+        """A worker left cleanly; ``boot`` tells which process, where that is known."""
         known = self._known.get(worker_id)
         if known is None or known.gone:
+            return
+        if boot and boot == known.report.replaces:
+            known.elder = None
+            self.on_change(None)
             return
         if known.standing is Standing.COUNTED:
             known.uncounted = self._clock.monotonic()
@@ -181,7 +203,7 @@ class Fleet:
         return FleetView(
             workers=MappingProxyType(
                 {
-                    worker: WorkerView(known.report, known.standing)
+                    worker: WorkerView(known.speaker.report, known.speaker.standing)
                     for worker, known in self._known.items()
                     if not known.gone
                 }
@@ -214,6 +236,8 @@ class Fleet:
             return
         moved = False
         for worker, known in list(self._known.items()):
+            if known.elder is not None and now - max(known.elder.heard, self._proven_since) > LOST_AFTER:
+                known.elder, moved = None, True
             quiet = now - max(known.heard, self._proven_since)
             if quiet > FORGOTTEN_AFTER:
                 del self._known[worker]
@@ -227,11 +251,24 @@ class Fleet:
             self.on_membership()
 
     def _tell_progress(self, old: WorkerReport, new: WorkerReport) -> None:
-        before, after = (old.applied_epoch, old.applied_revision), (new.applied_epoch, new.applied_revision)
+        before, after = _order(old), _order(new)
         if before != after:
             self.on_progress(before, after)
         if troubles := _troubles(old) ^ _troubles(new):
             self.on_change(frozenset(trouble[0] for trouble in troubles))
+
+
+def _order(report: WorkerReport) -> Order:
+    return (report.applied_epoch, report.applied_revision)
+
+
+def _elder(known: _Known | None, report: WorkerReport) -> _Known | None:
+    """The process that still serves beside the one that reports."""
+    if known is None or known.standing is Standing.LOST:
+        return None
+    if known.report.boot == report.boot:
+        return known.elder
+    return replace(known, elder=None) if known.report.boot == report.replaces else None
 
 
 def _membership(known: _Known) -> tuple[object, ...]:

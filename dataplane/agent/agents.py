@@ -35,6 +35,9 @@ logger = structlog.get_logger("dataplane.agent.agents")
 
 STRAGGLER_SECONDS = 5.0
 """The worker opens its door even if modules are not loaded yet, when none was within so many seconds."""
+MEETING_SECONDS = 2.0
+"""With a last good state loaded, how long a NATS that is neither there nor plainly away keeps the door shut."""
+_MEETING_STEP = 0.02
 _LAG_SECONDS = 1.0
 _LATE_SECONDS = 0.25
 
@@ -153,7 +156,12 @@ class Agent:
             crossing.Crossing(self._host, self._serving_loop),
             NatsLink(self._nats_url, name=f"modplane-worker-{self._identity.id}", clock=self._clock),
             loading.Loader(self._build, self._clock, deadline=self._load_seconds),
-            keeping.File(self._last_good, worker=self._identity.id, boot=self._identity.boot),
+            keeping.File(
+                self._last_good,
+                worker=self._identity.id,
+                boot=self._identity.boot,
+                replaces=self._identity.replaces,
+            ),
             self._clock,
             publish=self._publish,
             beat_seconds=self._beat_seconds,
@@ -233,36 +241,48 @@ class _Life:
 
     async def _begin(self, opened: Callable[[], None]) -> None:
         kept = await self._saver.restore()
+        late = 0
         if kept is not None:
             self._held.restore(kept.proof, kept.entries)
             self._applier.restore(kept.serving)
             self._applier.want(self._held.take_changes())
-            await self._open(opened)
+            late = await self._tried()
         self._link.start()
         self._tasks.supervise(self._follower.run, "follow desired state")
         self._tasks.supervise(self._saver.run, "keep the last good state")
         self._tasks.supervise(self._reporter.run, "report")
-        await self._first_read.wait()
-        await self._open(opened)
-        self._synced = True
-        self._changed()
-
-    async def _open(self, opened: Callable[[], None]) -> None:
-        """Wait until all that is wanted was tried, or nothing moves any more; then requests may come."""
-        left = self._applier.untried
-        with contextlib.suppress(TimeoutError):
-            while left:
-                async with asyncio.timeout(STRAGGLER_SECONDS):
-                    while self._applier.untried >= left:
-                        self._news.clear()
-                        await self._news.wait()
-                left = self._applier.untried
-        if left:
-            logger.warning("door opens with modules still loading", modules=left)
+        await (self._first_read.wait() if kept is None else self._meet())
+        late = await self._tried(late)
+        if late:
+            logger.warning("door opens with modules still loading", modules=late)
             await self._applier.cover()
         self._loaded = True
         self._changed()
         opened()
+        await self._first_read.wait()
+        await self._tried(late)
+        self._synced = True
+        self._changed()
+
+    async def _meet(self) -> None:
+        """What changed while this worker was away comes before its door opens, if NATS is there to tell it."""
+        waited = 0.0
+        while not self._first_read.is_set() and not self._link.away and waited < MEETING_SECONDS:
+            await self._clock.sleep(_MEETING_STEP)
+            waited += _MEETING_STEP
+
+    async def _tried(self, late: int = 0) -> int:
+        """Wait until all that is wanted was tried, but for ``late`` modules that were waited for in vain before.
+
+        Gives up when none was tried for so long; returns how many are left.
+        """
+        with contextlib.suppress(TimeoutError):
+            while (left := self._applier.untried) > late:
+                async with asyncio.timeout(STRAGGLER_SECONDS):
+                    while self._applier.untried >= left:
+                        self._news.clear()
+                        await self._news.wait()
+        return self._applier.untried
 
     def _read(self) -> None:
         """Something of the bucket was read."""
@@ -311,6 +331,7 @@ class _Life:
             applied_revision=saved.order[1],
             set_hash=saved.set_hash,
             modules=self._applier.serving,
+            pinned=self._gateway.pinned,
             state=self._now().value,
             message=self._reason(),
             last_good=self._saver.last_good,

@@ -80,6 +80,9 @@ class _Meta(Model):
     worker: str
     boot: str
     """Who wrote it."""
+    pid: int = 0
+    replaces: str = ""
+    """The boot whose successor the writer is: that one writes no more while the writer lives."""
     writes: int
     """How often this boot has written."""
     store: str
@@ -96,10 +99,11 @@ class _Meta(Model):
 class File:
     """One worker slot's file."""
 
-    def __init__(self, path: Path, *, worker: str, boot: str) -> None:
+    def __init__(self, path: Path, *, worker: str, boot: str, replaces: str = "") -> None:
         self.path = path
         self._worker = worker
         self._boot = boot
+        self._replaces = replaces
         self._writes = 0
         self._known: tuple[str, int] | None = None
         """Boot and count of the write that the file is known to hold."""
@@ -201,15 +205,20 @@ class File:
     def _commit(self, database: sqlite3.Connection, proof: Proof, now: datetime) -> None:
         database.execute("BEGIN IMMEDIATE")
         try:
-            anew = self._known is None or self._known != _writer(database)
+            last = _last(database)
+            if last is not None and last.replaces == self._boot and _lives(last.pid):
+                database.execute("ROLLBACK")  # the slot is our successor's, and so is the duty to save
+                return
+            anew = self._known is None or last is None or self._known != (last.boot, last.writes)
             sums, dirty = ({}, set(self._rows)) if anew else (dict(self._sums), self._dirty)
             if anew:
                 database.execute("DELETE FROM documents")
             for slot in dirty:
                 self._write(database, slot, sums)
             meta = _Meta(
-                worker=self._worker, boot=self._boot, writes=self._writes + 1, store=proof.store, epoch=proof.order[0],
-                revision=proof.order[1], set_hash=proof.set_hash, count=len(sums), total=_total(sums), saved_at=now,
+                worker=self._worker, boot=self._boot, pid=os.getpid(), replaces=self._replaces,
+                writes=self._writes + 1, store=proof.store, epoch=proof.order[0], revision=proof.order[1],
+                set_hash=proof.set_hash, count=len(sums), total=_total(sums), saved_at=now,
             ).model_dump_json().encode()  # fmt: skip
             database.execute("REPLACE INTO meta VALUES (1, ?, ?)", (meta, hashlib.sha256(meta).digest()))
             database.execute("COMMIT")
@@ -298,12 +307,21 @@ def _meta(database: sqlite3.Connection) -> _Meta:
     return _Meta.model_validate_json(row[0])
 
 
-def _writer(database: sqlite3.Connection) -> tuple[str, int] | None:
+def _last(database: sqlite3.Connection) -> _Meta | None:
     try:
-        meta = _meta(database)
+        return _meta(database)
     except (LastGoodRefused, ValidationError):
         return None
-    return (meta.boot, meta.writes)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _understood(key: str, data: bytes) -> tuple[DesiredDocument, Wanted | None]:

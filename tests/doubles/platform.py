@@ -12,7 +12,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,20 @@ class Platform:
     """One running `modplane up`."""
 
     def __init__(
-        self, home: Path, *, workers: int = 1, examples: bool = True, environment: dict[str, str] | None = None
+        self,
+        home: Path,
+        *,
+        workers: int = 1,
+        examples: bool = True,
+        environment: dict[str, str] | None = None,
+        words: Sequence[str] = (),
     ) -> None:
         self.home = home
         self.environment = {**os.environ, **(environment or {})}
         self.data = home / "data"
         self.modules = home / "modules"
         self.workers = workers
+        self.words = list(words)
         self.endpoints: dict[str, Any] = {}
         self.process: subprocess.Popen[bytes] | None = None
         self.http = httpx.Client(timeout=10)
@@ -54,6 +61,7 @@ class Platform:
             [
                 *MODPLANE, "up", "--data-dir", str(self.data), "--modules", str(self.modules),
                 "--workers", str(self.workers), "--control-port", "0", "--data-port", "0", "--nats-port", "0",
+                *self.words,
             ],
             stdout=self.log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, start_new_session=True, cwd=self.home,
             env=self.environment,
@@ -101,6 +109,11 @@ class Platform:
                 if all(word in line for word in words):
                     return child
         raise AssertionError(f"no child with {words}")
+
+    def refresh(self) -> list[str]:
+        """Read ``endpoints.json`` again; returns the workers' own addresses, by slot."""
+        self.endpoints = json.loads((self.data / "endpoints.json").read_text())
+        return list(self.endpoints["workers"])
 
     @property
     def control(self) -> str:

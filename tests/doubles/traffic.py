@@ -14,6 +14,8 @@ class Traffic:
     def __init__(self) -> None:
         self.answers: Counter[int] = Counter()
         self.failures: Counter[str] = Counter()
+        self.workers: Counter[str] = Counter()
+        """Answers by ``x-modplane-worker``: id and boot."""
 
     @property
     def calls(self) -> int:
@@ -26,26 +28,32 @@ class Traffic:
 
 
 @contextlib.contextmanager
-def flowing(url: str, *, callers: int = 2) -> Iterator[Traffic]:
-    """Call ``url`` from ``callers`` threads, each on a kept connection, until the block ends."""
+def flowing(url: str, *, callers: int = 2, fresh: int = 0) -> Iterator[Traffic]:
+    """Call ``url`` from ``callers`` threads, each on a kept connection, until the block ends.
+
+    Beside them ``fresh`` callers open a connection for each call.
+    """
     seen = Traffic()
     ended = threading.Event()
     lock = threading.Lock()
 
-    def call() -> None:
-        with httpx.Client(timeout=10) as client:
+    def call(headers: dict[str, str]) -> None:
+        with httpx.Client(timeout=10, headers=headers) as client:
             while not ended.is_set():
                 try:
-                    status = client.get(url).status_code
+                    answer = client.get(url)
+                    status = answer.status_code
                 except httpx.HTTPError as error:
                     with lock:
                         seen.failures[f"{type(error).__name__}: {error}"] += 1
                     continue
                 with lock:
                     seen.answers[status] += 1
+                    seen.workers[answer.headers.get("x-modplane-worker", "")] += 1
                 ended.wait(0.002)
 
-    threads = [threading.Thread(target=call, daemon=True) for _ in range(callers)]
+    kinds = [{}] * callers + [{"connection": "close"}] * fresh
+    threads = [threading.Thread(target=call, args=(headers,), daemon=True) for headers in kinds]
     for thread in threads:
         thread.start()
     try:

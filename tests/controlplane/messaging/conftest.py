@@ -36,7 +36,7 @@ class Fleet:
     def reported(self, report: WorkerReport) -> None:
         self.reports.append(report)
 
-    def gone(self, worker_id: str) -> None:
+    def gone(self, worker_id: str, boot: str = "") -> None:
         self.left.append(worker_id)
 
     def beat_returned(self) -> None:
