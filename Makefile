@@ -11,6 +11,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 ARGS ?=
 MINUTES ?= 5
+CORES ?= 2
 
 .PHONY: help setup up test test-all lint bench soak
 
@@ -34,13 +35,13 @@ up: setup ## run everything on this machine with the examples; ARGS="--workers 4
 
 test: setup ## the tests, their coverage held at 90 %; ARGS="-k name" narrows them
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -m "not slow" $(ARGS)
+	@$(BIN)/coverage run -m pytest -n $(CORES) --dist loadfile -m "not slow and not postgres" $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=90
 
-test-all: setup ## the tests, with the slow ones
+test-all: setup ## the tests, with the slow ones and those on PostgreSQL
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest $(ARGS)
+	@$(BIN)/coverage run -m pytest -n $(CORES) --dist loadfile $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=90
 

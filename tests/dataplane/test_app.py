@@ -24,6 +24,7 @@ PREFIX = "/api/v1/modules/v1"
 
 RICH = """
 import asyncio
+import contextlib
 from pathlib import Path
 from fastapi import WebSocket
 from dataplane.sdk import BaseModuleRouter, ModuleMetadata, require_module_auth
@@ -41,7 +42,8 @@ class Rich(BaseModuleRouter):
         @require_module_auth("NONE")
         async def slow(release: str):
             while not Path(release).exists():
-                await asyncio.sleep(0.01)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(asyncio.Event().wait(), 0.01)
             return "slow"
 
         @router.websocket("/live")
