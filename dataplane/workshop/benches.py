@@ -76,6 +76,7 @@ class Bench:
         self.roots: dict[str, Path] = {}
         """Digest → the folder that holds the source it was packed from."""
         self._seen: sources.Fingerprint | None = None
+        self._trouble = ""
         self._digests: dict[str, str] = {}
         self._manifests: dict[Path, tuple[bytes, list[Manifest]]] = {}
         self._derived: dict[str, tuple[str, list[Manifest] | None]] = {}
@@ -96,21 +97,24 @@ class Bench:
         """Bring the host in step with the path; costs a few file system calls if nothing changed."""
         try:
             found = await asyncio.to_thread(sources.find, self._path)
-        except LoadFailed as error:
-            if self._seen != ():
-                self._seen = ()
-                self._tell(Told(str(self._path), 0, error.reason, error.message))
+            if found.fingerprint == self._seen:
+                return
+            for source in found.sources.values():
+                self._digests[source.top] = await asyncio.to_thread(sources.pack, source, self.code_root)
+                self.roots[self._digests[source.top]] = source.place.parent
+        except (LoadFailed, OSError) as error:
+            self._seen = None
+            reason = error.reason if isinstance(error, LoadFailed) else "SourceUnreadable"
+            if str(error) != self._trouble:
+                self._tell(Told(str(self._path), 0, reason, str(error)))
+            self._trouble = str(error)
             return
-        if found.fingerprint == self._seen:
-            return
-        self._seen = found.fingerprint
-        for source in found.sources.values():
-            self._digests[source.top] = await asyncio.to_thread(sources.pack, source, self.code_root)
-            self.roots[self._digests[source.top]] = source.place.parent
+        self._seen, self._trouble = found.fingerprint, ""
         wanted, unsure = await self._wanted(found)
         for manifest in wanted:
-            await self._bring(manifest, found)
+            await self._bring(manifest)
         await self._remove({manifest.name for manifest in wanted}, unsure, found)
+        await self._tidy()
 
     async def _wanted(self, found: sources.Findings) -> tuple[list[Manifest], bool]:
         """Every module asked for, and whether some could not be made out."""
@@ -173,7 +177,7 @@ class Bench:
         self._derived[source.top] = (digest, found)
         return found
 
-    async def _bring(self, manifest: Manifest, found: sources.Findings) -> None:
+    async def _bring(self, manifest: Manifest) -> None:
         """Serve a module as it is asked for, unless it was tried that way before."""
         if self._config is not None:
             manifest = Manifest(manifest.name, manifest.spec.model_copy(update={"config": self._config}), manifest.file)
@@ -215,6 +219,12 @@ class Bench:
                 self._tried.pop(name, None)
                 await self._host.remove(name, served.uid)
                 self._tell(Told(name, gone=True))
+
+    async def _tidy(self) -> None:
+        """Drop packed copies that are neither on disk any more nor in service."""
+        used = {served.desired.digest for served in self._host.snapshot.modules.values()} | set(self._digests.values())
+        for digest in set(self.roots) - used:
+            await asyncio.to_thread(sources.drop, self.code_root, digest)
 
     def _fail(self, subject: str, error: LoadFailed | StartFailed, digest: str) -> None:
         self._tell(Told(subject, self._stands(subject), error.reason, placed(error.message, self.roots[digest])))

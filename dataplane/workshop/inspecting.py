@@ -40,6 +40,8 @@ class Inspector:
                 report = InspectionReport.model_validate_json(line)
                 if report.id == request.id:
                     return report
+            await process.wait()
+            self._process = None
         return InspectionReport(
             id=request.id,
             outcome=InspectionOutcome.CRASHED,

@@ -64,21 +64,21 @@ def _manifest(file: Path, document: Json) -> Manifest:
 def derived(candidate: CandidateReport, path: str) -> Manifest:
     """What discovery makes of a module without a manifest."""
     spec: dict[str, Any] = {
-        "entry_point": candidate.entry_point,
+        "entryPoint": candidate.entry_point,
         "source": {"path": path},
         "version": candidate.version,
         "type": candidate.type,
-        "routing": {"api_version": candidate.api_version, "namespace": candidate.namespace},
-        "display_name": candidate.name,
+        "routing": {"apiVersion": candidate.api_version, "namespace": candidate.namespace},
+        "displayName": candidate.name,
         "description": candidate.description,
         "author": candidate.author,
         "permissions": candidate.permissions,
         "dependencies": candidate.dependencies,
         "config": candidate.default_config,
-        "config_schema": candidate.config_schema,
+        "configSchema": candidate.config_schema,
     }
     if candidate.feature_flags:
-        spec["auth"] = {"level": AuthLevel.NONE, "feature_flags": candidate.feature_flags}
+        spec["auth"] = {"level": AuthLevel.NONE, "featureFlags": candidate.feature_flags}
     try:
         return Manifest(names.object_name(candidate.module_id), ModuleSpec.model_validate(spec))
     except ValidationError as error:

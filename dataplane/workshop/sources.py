@@ -20,6 +20,9 @@ MANIFESTS: Final = ("module.yaml", "module.yml", "module.json")
 TESTS: Final = "tests"
 """A folder at the top of a module's folder that is no part of its code."""
 
+_OURS: Final = b"modplane.dev/"
+"""Tells a manifest from the other files of a folder that is not one of modules."""
+
 _SUFFIXES: Final = (".yaml", ".yml")
 _NO_MODULES: Final = frozenset({"conftest.py", "setup.py"})
 _SKIPPED_FOLDERS: Final = frozenset({"__pycache__", "node_modules"})
@@ -61,7 +64,7 @@ def find(path: Path) -> Findings:
     """Everything at ``path``; LoadFailed (``SourceMissing``) if that is nothing."""
     path = path.absolute()
     if path.is_file() and path.suffix == ".py":
-        sources, manifests = [Source(path)], _beside(path.parent)
+        sources, manifests = [Source(path)], [file for file in _beside(path.parent) if _OURS in file.read_bytes()]
     elif path.is_dir():
         sources, manifests = _in_folder(path)
     else:

@@ -2,6 +2,7 @@
 
 import sys
 
+import click
 import pytest
 
 from controlplane.cli import pruning
@@ -124,7 +125,7 @@ def test_on_a_terminal_a_person_is_asked(
         asked.append(text)
         return word
 
-    monkeypatch.setattr(pruning.click, "confirm", confirm)
+    monkeypatch.setattr(click, "confirm", confirm)
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
     monkeypatch.setattr(type(sys.stdout), "isatty", lambda self: True, raising=False)
     desk.type("apply", "-f", several(desk, "a"), "--prune", "-l", "team=shop", code=code)
