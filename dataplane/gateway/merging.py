@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import structlog
@@ -53,13 +53,12 @@ class Book:
                     self._made = (snapshot.number, await self._make(_in_service(snapshot)))
         return self._made[1]
 
-    async def of_module(self, name: str) -> describing.Document | None:
-        """The document of one module; None if it does not serve."""
+    async def of_modules(self, names: Iterable[str]) -> describing.Document | None:
+        """The document of those of the modules that serve; None if none does."""
         async with self._making:
-            served = self._snapshot().modules.get(name)
-            if served is None or served.instance is None:
-                return None
-            return await self._make([served])
+            wanted = set(names)
+            served = [each for each in _in_service(self._snapshot()) if each.name in wanted]
+            return await self._make(served) if served else None
 
     async def _make(self, modules: list[Served]) -> describing.Document:
         while True:

@@ -60,7 +60,7 @@ class Pages:
 
     async def _openapi(self, scope: Scope, send: Send) -> None:
         names = parse_qs(scope["query_string"].decode("latin-1")).get("module")
-        document = await (self._book.of_module(names[-1]) if names else self._book.document())
+        document = await (self._book.of_modules(names) if names else self._book.document())
         if document is None:
             await _missing(scope, send, "no module of this name serves on this worker")
             return

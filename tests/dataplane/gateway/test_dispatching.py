@@ -327,3 +327,22 @@ async def test_a_scope_is_not_changed_for_the_server(served: Any) -> None:
         assert "app" not in scope
 
     await call(spy, "GET", f"{PREFIX}/items/7")
+
+
+async def test_a_namespace_leads_to_the_description_of_its_own_modules(gateway: Any) -> None:
+    await gateway.install(lambda router: router.add_api_route("/one", _open_one), name="one", namespace="shop")
+    await gateway.install(
+        lambda router: router.add_api_route("/two", _open_one), name="two", namespace="shop", uid="u2"
+    )
+    await gateway.install(lambda router: router.add_api_route("/three", _open_one), name="three", uid="u3")
+    for page in ("openapi.json", "docs"):
+        answer = await call(gateway.app, "GET", f"{PREFIX}/{page}", root_path="/outer")
+        assert (answer.status, answer.headers["location"]) == (307, f"/outer/{page}?module=one&module=two")
+    document = (await call(gateway.app, "GET", "/openapi.json?module=one&module=two")).json
+    assert set(document["paths"]) == {f"{PREFIX}/one", f"{PREFIX}/two"}
+    assert (await call(gateway.app, "GET", "/openapi.json?module=nobody")).status == 404
+
+
+async def test_a_module_may_have_such_a_page_itself(gateway: Any) -> None:
+    await gateway.install(lambda router: router.add_api_route("/docs", _open_one))
+    assert (await call(gateway.app, "GET", f"{PREFIX}/docs")).json == "open"
