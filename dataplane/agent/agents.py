@@ -18,7 +18,7 @@ from pathlib import Path
 
 import structlog
 
-from dataplane.agent import applying, crossing, following, holding, keeping, loading, reporting, saving
+from dataplane.agent import applying, crossing, following, holding, keeping, loading, reporting, saving, suspecting
 from dataplane.agent.holding import Standing
 from dataplane.agent.keeping import Place, Slot
 from dataplane.gateway import hosting, serving
@@ -151,11 +151,19 @@ class Agent:
 
     async def _run(self) -> None:
         self._loop, self._ending = asyncio.get_running_loop(), asyncio.Event()
+        suspects = suspecting.Suspects(
+            self._last_good.parent,
+            worker=self._identity.id,
+            boot=self._identity.boot,
+            host_version=hosts.host_version(),
+            clock=self._clock,
+        )
+        suspects.recall()
         life = _Life(
             self._identity,
             crossing.Crossing(self._host, self._serving_loop),
             NatsLink(self._nats_url, name=f"modplane-worker-{self._identity.id}", clock=self._clock),
-            loading.Loader(self._build, self._clock, deadline=self._load_seconds),
+            loading.Loader(suspects.watched(self._build), self._clock, deadline=self._load_seconds),
             keeping.File(
                 self._last_good,
                 worker=self._identity.id,
@@ -163,6 +171,7 @@ class Agent:
                 replaces=self._identity.replaces,
             ),
             self._clock,
+            suspects,
             publish=self._publish,
             beat_seconds=self._beat_seconds,
             report_seconds=self._report_seconds,
@@ -171,6 +180,7 @@ class Agent:
         if not self._leaving:
             await self._ending.wait()
         await life.stop()
+        suspects.close()
 
     def _publish(self, facts: Facts) -> None:
         self.facts = facts
@@ -191,6 +201,7 @@ class _Life:
         loader: loading.Loader,
         file: keeping.File,
         clock: Clock,
+        suspects: suspecting.Suspects,
         *,
         publish: Callable[[Facts], None],
         beat_seconds: float,
@@ -210,6 +221,7 @@ class _Life:
             host_version=hosts.host_version(),
             labels=identity.labels,
             changed=self._changed,
+            suspects=suspects,
         )
         self._saver = saving.Saver(file, clock, changed=self._changed)
         self._reporter = reporting.Reporter(link, clock, self._report, interval=report_seconds)
@@ -372,7 +384,7 @@ class _Life:
         return Facts(
             self._now(),
             self._state[1],
-            self._loaded,
+            self._synced,
             self._link.connected,
             self._link.trouble,
             self._follower.beat_age,
@@ -393,7 +405,7 @@ class _Life:
             return WorkerState.NEVER_LOADED
         if not self._follower.synced or self._follower.doubted or self._follower.standing is Standing.FOREIGN:
             return WorkerState.OUT_OF_SYNC
-        if self._applier.troubled or self._held.refused or self._saver.failing:
+        if self._troubled or self._saver.failing:
             return WorkerState.DEGRADED
         return WorkerState.EMPTY if self._held.empty else WorkerState.SYNCED
 
@@ -415,7 +427,13 @@ class _Life:
             return f"serves its last good state{since} from disk, not confirmed in this boot yet; {waits}"
         if self._follower.doubted:
             return f"the desired state cannot be verified ({self._follower.standing.value}); the last good one serves"
-        return self._saver.failing
+        if self._saver.failing:
+            return self._saver.failing
+        return "not all modules are served as wanted; see pending and rejected of the report" if self._troubled else ""
+
+    @property
+    def _troubled(self) -> bool:
+        return self._applier.troubled or bool(self._held.refused)
 
     async def _watch_serving_loop(self) -> None:
         while True:

@@ -28,6 +28,8 @@ from schemas.kits.tasks import Tasks
 
 logger = logging.getLogger(__name__)
 
+_UNTRIED = "not tried yet"
+
 T = TypeVar("T")
 
 CONNECT_SECONDS: Final = 3.0
@@ -100,7 +102,7 @@ class NatsLink:
         self._news = asyncio.Event()
         self._tasks = Tasks(self._clock, Backoff(base=0.1, cap=1.0))
         self._graves: set[asyncio.Task[None]] = set()
-        self._last_error = "not tried yet"
+        self._last_error = _UNTRIED
 
     def start(self) -> None:
         """Begin to connect in the background; returns at once."""
@@ -124,6 +126,11 @@ class NatsLink:
     def trouble(self) -> str:
         """Why there is no connection, for people; empty while there is one."""
         return "" if self._session is not None else f"NATS at {self.url} is not reachable: {self._last_error}"
+
+    @property
+    def away(self) -> bool:
+        """Whether a connection was tried and is not there."""
+        return self._session is None and self._last_error != _UNTRIED
 
     def current(self) -> Session | None:
         """The present session, if any."""

@@ -2,6 +2,9 @@
 
 import asyncio
 import contextlib
+import os
+import shutil
+import sqlite3
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +15,7 @@ import pytest
 from dataplane.agent import agents
 from dataplane.gateway import dispatching, hosting, pages
 from schemas import names
-from schemas.reports import WorkerReport, WorkerState
+from schemas.reports import LastGoodState, WorkerReport, WorkerState
 from tests.doubles import sources
 from tests.doubles.asgi import call
 from tests.doubles.leader import Leader
@@ -300,3 +303,151 @@ async def test_a_bucket_that_comes_late_is_waited_for(tmp_path: Path) -> None:
         assert (await rig.report()).leaving
         await rig.host.close()
         await rig.leader.client.close()
+
+
+class Boots:
+    """One worker slot through several boots, with NATS there or not."""
+
+    def __init__(self, folder: Path, server: RunningNats) -> None:
+        self.folder = folder
+        self.server = server
+
+    @contextlib.asynccontextmanager
+    async def boot(self, *, code: bool = True) -> AsyncIterator[Rig]:
+        rig = Rig(self.folder, self.server)
+        if not code:
+            shutil.rmtree(rig.code_root)
+        rig.agent.start()
+        try:
+            yield rig
+        finally:
+            await rig.agent.leave()
+            await rig.host.close()
+
+
+@pytest.fixture
+async def boots(tmp_path: Path) -> AsyncIterator[Boots]:
+    """A slot that served module a at revision 1, and b: its second generation refused, the first one serving."""
+    async with running_nats(tmp_path) as server:
+        made = Boots(tmp_path, server)
+        async with made.boot() as rig:
+            await rig.connect()
+            await rig.leader.make_buckets()
+            await rig.desire("a")
+            await rig.desire("b", config={"which": "good"})
+            await rig.serves("b")
+            await rig.reports(applied_revision=2, pending=[])
+            bad = sources.store(rig.code_root, {"small.py": "import numpy_that_is_not_there\n"})
+            await rig.leader.desire(
+                "b", sources.desired(bad, "small:Small", ROUTES, namespace="b"), uid="u1", generation=2
+            )
+            report = await rig.reports(applied_revision=3, pending=[], state=WorkerState.DEGRADED)
+            assert report.rejected[0].serving_since is not None
+            await rig.leader.client.close()
+        yield made
+
+
+async def test_a_worker_starts_from_its_disk_with_nothing_else_alive(boots: Boots) -> None:
+    await boots.server.kill()
+    async with boots.boot() as rig:
+        await rig.agent.ready()
+        assert [await rig.status(name) for name in "ab"] == [200, 200]
+        answer = await call(rig.app, "GET", "/api/v1/modules/v1/b/hello")
+        assert answer.json["config"] == {"which": "good"}
+        facts = rig.agent.facts
+        assert (facts.state, facts.synced, facts.connected) == (WorkerState.OUT_OF_SYNC, False, False)
+        assert "from disk, not confirmed in this boot yet; NATS at " in facts.reason
+        kept = facts.readiness(datetime.now(UTC))["lastGood"]
+        assert (kept["state"], kept["restored"], kept["revision"]) == ("saved", True, 3)
+        assert kept["ageSeconds"] > 0
+        await boots.server.start()
+        await rig.connect()
+        await rig.leader.make_buckets()
+        report = await rig.reports(state=WorkerState.DEGRADED, synced=True, applied_revision=3)
+        assert [(entry.module, entry.generation) for entry in report.rejected] == [("b", 2)]
+        assert report.rejected[0].serving_since is not None
+        await rig.leader.client.close()
+
+
+async def test_what_changed_while_a_worker_was_away_is_there_before_its_door_opens(boots: Boots) -> None:
+    client = await nats.connect(boots.server.url)
+    leader = Leader(client)
+    leader.revision = 3
+    digest = sources.store(boots.folder / "code", {"small.py": sources.SMALL})
+    for name in ("a", "b", "c"):
+        await leader.desire(name, sources.desired(digest, "small:Small", ROUTES, namespace=name), uid="u2")
+    await leader.desire("a", None)
+    async with boots.boot() as rig:
+        await rig.agent.ready()
+        assert [await rig.status(name) for name in "abc"] == [404, 200, 200]
+    await client.close()
+
+
+@pytest.mark.parametrize("damage", ["truncated", "noise", "format"])
+async def test_a_damaged_last_good_state_is_never_served_and_nats_is_waited_for(boots: Boots, damage: str) -> None:
+    path = boots.folder / "lkg" / "w0.db"
+    if damage == "truncated":
+        os.truncate(path, path.stat().st_size // 2)
+    elif damage == "noise":
+        path.write_bytes(path.read_bytes().replace(b"small:Small", b"small:Smell"))
+    else:
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            database.execute("PRAGMA user_version = 99")
+    await boots.server.kill()
+    async with boots.boot() as rig:
+        await until(lambda: rig.agent.facts.last_good.state is LastGoodState.REFUSED)
+        facts = rig.agent.facts
+        assert facts.state is WorkerState.NEVER_LOADED
+        await until(lambda: "set aside as w0.db.refused" in rig.agent.facts.reason)
+        assert not rig.agent.facts.readiness(datetime.now(UTC))["ready"]
+        assert await rig.status("a") == 404
+        await boots.server.start()
+        await rig.agent.ready()
+        assert await rig.status("a") == 200
+        await until(lambda: rig.agent.facts.last_good.state is LastGoodState.SAVED)
+    assert path.exists()
+    assert path.with_name("w0.db.refused").exists()
+
+
+async def test_another_stores_bucket_is_refused_after_a_restart_and_the_message_says_what_to_do(boots: Boots) -> None:
+    client = await nats.connect(boots.server.url)
+    leader = Leader(client, "store-2")
+    await leader.wipe()
+    await leader.make_buckets()
+    leader.epoch = 9
+    await leader.desire("a", None)
+    async with boots.boot() as rig:
+        rig.leader = leader
+        await rig.agent.ready()
+        report = await rig.reports(state=WorkerState.OUT_OF_SYNC, store="store-1", applied_revision=3)
+        assert "another store" in report.message
+        assert "w0.db" in report.message
+        assert not report.synced
+        assert [await rig.status(name) for name in "ab"] == [200, 200]
+    await client.close()
+
+
+async def test_nothing_is_acknowledged_that_is_not_on_disk(rig: Rig) -> None:
+    await rig.desire("a")
+    await rig.reports(applied_revision=1, state=WorkerState.SYNCED)
+    kept = rig.folder / "lkg"
+    shutil.move(kept, rig.folder / "moved")
+    kept.write_text("in the way")
+    await rig.desire("b")
+    await rig.serves("b")
+    report = await rig.reports(state=WorkerState.DEGRADED, observed_revision=2)
+    assert report.applied_revision == 1
+    assert report.last_good.state is LastGoodState.FAILING
+    assert [(entry.module, entry.reason) for entry in report.pending] == [("b", "NotSaved")]
+    assert str(kept / "w0.db") in report.message
+    assert report.message == report.pending[0].message
+    kept.unlink()
+    report = await rig.reports(applied_revision=2, pending=[], state=WorkerState.SYNCED)
+    assert (report.last_good.state, report.last_good.revision) == (LastGoodState.SAVED, 2)
+
+
+async def test_code_that_is_gone_with_everything_else_is_said_by_its_routes(boots: Boots) -> None:
+    await boots.server.kill()
+    async with boots.boot(code=False) as rig:
+        await rig.agent.ready()
+        assert [await rig.status(name) for name in "ab"] == [503, 503]
