@@ -10,6 +10,7 @@ Runs on the agent's loop; called by `dataplane.agent.agents`.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,7 +18,7 @@ from typing import Protocol
 
 import structlog
 
-from dataplane.agent import loading, planning
+from dataplane.agent import loading, planning, suspecting
 from dataplane.agent.holding import Wanted
 from dataplane.errors import DataPlaneError, LoadFailed, StartFailed
 from dataplane.gateway import serving
@@ -74,6 +75,7 @@ class Applier:
         labels: Mapping[str, str],
         changed: Callable[[], None],
         backoff: Backoff | None = None,
+        suspects: suspecting.Suspects | None = None,
     ) -> None:
         """``changed`` is called whenever `pending`, `rejected` or `serving` may have changed."""
         self._gateway = gateway
@@ -83,6 +85,8 @@ class Applier:
         self._labels = dict(labels)
         self._changed = changed
         self._backoff = backoff or Backoff(base=1.0, cap=60.0)
+        self._suspects = suspects
+        self._alone = asyncio.Lock()
         self._tasks = Tasks(clock)
         self._wanted: dict[str, Wanted] = {}
         self._placed: dict[str, planning.Placed] = {}
@@ -247,7 +251,7 @@ class Applier:
     async def _load(self, module: Wanted) -> None:
         try:
             await self._place_earlier(module.name)
-            await self._place(module)
+            await self._try(module)
         except DataPlaneError as error:
             await self._record(module, error)
         except Exception as error:
@@ -265,7 +269,7 @@ class Applier:
         if earlier is None:
             return
         try:
-            await self._place(earlier)
+            await self._try(earlier)
         except LoadFailed as error:
             logger.warning("earlier generation is gone", module=name, reason=error.reason, error=error.message)
             self._earlier.pop(name, None)
@@ -274,6 +278,20 @@ class Applier:
             logger.warning("earlier generation not served", module=name, reason=error.reason, error=error.message)
         else:
             self._earlier.pop(name, None)
+
+    async def _try(self, module: Wanted) -> None:
+        """Place a module; one that an earlier boot died of gets no other suspect beside it, or no try at all."""
+        suspects = self._suspects
+        if suspects is None or not suspects.suspected(module):
+            return await self._place(module)
+        async with self._alone:
+            verdict = suspects.verdict(module)
+            if verdict is not None:
+                raise LoadFailed(suspecting.REASON, verdict)
+            try:
+                await self._place(module)
+            finally:
+                suspects.acquit(module)
 
     async def _place(self, module: Wanted) -> None:
         mark = planning.fingerprint(module, self._host_version)
@@ -293,7 +311,8 @@ class Applier:
             instance.unload()
             return
         try:
-            await self._gateway.install(served)
+            with contextlib.nullcontext() if self._suspects is None else self._suspects.watching(module):
+                await self._gateway.install(served)
         except BaseException:
             instance.unload()
             raise
