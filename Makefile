@@ -8,16 +8,17 @@ MAKEFLAGS += --no-print-directory
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+NEWER := .venv-3.13
 STAMP := $(VENV)/.installed
 ARGS ?=
 MINUTES ?= 5
 CORES ?= 2
 
-.PHONY: help setup up test test-all lint bench soak
+.PHONY: help setup up test test-all test-newer lint bench soak
 
 help: ## list the targets
 	@echo "modplane: targets of this Makefile"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## make .venv with the locked dependencies; does nothing when nothing changed
 
@@ -44,6 +45,18 @@ test-all: setup ## the tests, with the slow ones and those on PostgreSQL
 	@$(BIN)/coverage run -m pytest -n $(CORES) --dist loadfile $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=90
+	@$(MAKE) test-newer
+
+test-newer: ## the unit tests on Python 3.13, if this machine has one
+	@newer=""; for each in python3.13 $$HOME/.pyenv/versions/3.13.*/bin/python3.13; do \
+		"$$each" -c "" 2> /dev/null && newer="$$each" && break; \
+	done; \
+	if [ -z "$$newer" ]; then echo "test-newer: no Python 3.13 here, nothing run"; exit 0; fi; \
+	[ -x $(NEWER)/bin/python ] || "$$newer" -m venv $(NEWER); \
+	$(NEWER)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/requirements.txt; \
+	$(NEWER)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	$(NEWER)/bin/python -m pytest -q -p no:cacheprovider -n $(CORES) --dist loadfile \
+		-m "not slow and not postgres and not processes" $(ARGS)
 
 lint: setup ## formatting, style, types, who may import what, published schemas, documents
 	@$(BIN)/ruff check .
