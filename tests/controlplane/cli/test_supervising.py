@@ -33,7 +33,13 @@ def plan(name: str, behaviour: str = "good", stop: float = 10.0) -> children.Pla
 class Running:
     """A supervisor in a task of the test's loop."""
 
-    def __init__(self, folder: folders.DataFolder, *plans: children.Plan, patience: float = 30.0) -> None:
+    def __init__(
+        self,
+        folder: folders.DataFolder,
+        *plans: children.Plan,
+        patience: float = 30.0,
+        replace_seconds: float = 30.0,
+    ) -> None:
         self.told: list[str] = []
         self.greeted: list[endpoints.Endpoints] = []
         nats, plane, *workers = plans
@@ -48,6 +54,7 @@ class Running:
             data_url="http://data",
             nats_url="nats://nats",
             patience=patience,
+            replace_seconds=replace_seconds,
         )
         self.supervisor = supervising.Supervisor(system, self.told.append, self._settled, self._greet)
         self.task = asyncio.create_task(self.supervisor.run())
