@@ -19,17 +19,19 @@ from importlib import metadata
 import structlog
 import uvloop
 
-from dataplane import doors
+from dataplane import doors, recycling
 from dataplane.agent import agents
 from dataplane.gateway import dispatching, hosting, pages
 from dataplane.runtime import hosts, sharing
 from dataplane.settings import Settings, load
 from schemas.kits import endings, logs
+from schemas.kits.clocks import SystemClock
 from schemas.meta import Json
 
 logger = structlog.get_logger("dataplane.app")
 
 HEADER = "x-modplane-worker"
+_LOOK_SECONDS = 3.0
 
 
 def main(arguments: list[str]) -> int:
@@ -61,7 +63,8 @@ class Worker:
         self._boot = secrets.token_hex(4)
         self._started = datetime.now(UTC)
         self._version = _version()
-        self._host = hosting.Host()
+        self._clock = SystemClock()
+        self._host = hosting.Host(self._clock)
         self._agent: agents.Agent | None = None
         self._ending = asyncio.Event()
         self._failed = False
@@ -112,16 +115,26 @@ class Worker:
             self._end("it cannot open its door")
             return
         logger.info("worker ready", worker=self._settings.worker_id, boot=self._boot, address=self._server.address)
-        line = {
-            "event": "ready",
-            "id": self._settings.worker_id,
-            "boot": self._boot,
-            "address": self._server.address,
-            "door": _url(self._shared),
-            "hostVersion": hosts.host_version(),
-        }
+        self._say("ready", address=self._server.address, door=_url(self._shared), hostVersion=hosts.host_version())
+        await self._watch_memory(agent)
+
+    def _say(self, event: str, **more: str) -> None:
+        """One line on standard output, for who supervises this process."""
+        line = {"event": event, "id": self._settings.worker_id, "boot": self._boot, **more}
         sys.stdout.write(json.dumps(line) + "\n")
         sys.stdout.flush()
+
+    async def _watch_memory(self, agent: agents.Agent) -> None:
+        """Hand what each report says to the recycler, as long as this worker lives."""
+        recycler = recycling.Recycler(
+            self._settings.memory_limit_bytes,
+            lambda: len(self._host.departed.pinned()),
+            lambda reason: self._say("recycle", reason=reason),
+        )
+        while self._settings.memory_limit_bytes and not recycler.asked:
+            if (report := agent.facts.report) is not None:
+                recycler.look(report.memory_bytes)
+            await self._clock.sleep(_LOOK_SECONDS)
 
     def _end(self, reason: str) -> None:
         if not self._ending.is_set():
@@ -173,6 +186,7 @@ class Worker:
                 for served in self._host.snapshot.modules.values()
             ],
             "draining": self._host.retiring,
+            "unloading": self._host.departed.wire(),
         }
 
 

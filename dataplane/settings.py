@@ -63,6 +63,10 @@ class Settings(Options):
     """How many ``def`` handlers run at once on this worker.  Default 100: all modules share
     them, and the framework's 40 are soon taken."""
 
+    memory_limit_bytes: Annotated[int, Field(ge=0)] = 0
+    """Resident memory above which the worker asks its supervisor for a successor, which then takes over without a
+    failed request.  Default 0: never.  Useful where modules bring C extensions, which Python cannot unload."""
+
     @field_validator("worker_labels")
     @classmethod
     def _pairs(cls, text: str) -> str:

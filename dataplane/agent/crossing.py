@@ -19,6 +19,11 @@ class Crossing:
         self._host = host
         self._loop = loop
 
+    @property
+    def pinned(self) -> int:
+        """How many unloaded generations somebody holds on to."""
+        return len(self._host.departed.pinned())
+
     async def install(self, served: serving.Served) -> None:
         """Start a module and publish it; StartFailed."""
         await self._over(self._host.install(served))

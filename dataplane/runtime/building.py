@@ -114,6 +114,7 @@ def build(desired: DesiredModule, *, name: str, uid: str, generation: int, code_
     try:
         assembled = assembling.assemble(code, desired.entry_point, desired.config, version=desired.version)
         routes = _agreed(assembled.routes, desired.routes)
+        forgetting.remember_calls(route.endpoint for route in routes)
     except BaseException:
         library.release(code)
         raise

@@ -1,14 +1,15 @@
-"""What Python and the frameworks remember of code that is gone: forgotten here, so that it can be collected.
+"""What Python and the frameworks remember of a module's code: told in time, and forgotten when the code is gone.
 
 Found by unloading 400 modules and asking who refers to their classes: FastAPI classifies callables in caches of 4,096
 entries each, `typing` keeps the last 128 subscriptions of each kind, and FastAPI's notes of where an endpoint stands
 go by ``id()``, which the next function at that address would inherit.  By name go loggers, overloads and source lines.
 
-Called by `dataplane.runtime.building` when an instance is unloaded, and when its code is; any thread.  All that is
-forgotten is found again when somebody asks: clearing costs microseconds, never an answer.
+Called by `dataplane.runtime.building` when an instance is made, is unloaded, and when its code is; any
+thread.  All that is forgotten is found again when somebody asks: clearing costs microseconds, never an answer.
 """
 
 import functools
+import inspect
 import linecache
 import logging
 import sys
@@ -23,6 +24,16 @@ from dataplane.runtime.importing import Code
 _KEEPERS: Final = ("fastapi", "starlette", "pydantic")
 
 
+def remember_calls(endpoints: Iterable[object]) -> None:
+    """Tell FastAPI where the endpoints stand; else each first request reads and parses the source."""
+    places: dict[int, Any] = getattr(routing, "_endpoint_context_cache", {})
+    for endpoint in endpoints:
+        if inspect.isfunction(endpoint) and not hasattr(endpoint, "__wrapped__"):
+            code = endpoint.__code__
+            place = {"file": code.co_filename, "line": code.co_firstlineno, "function": endpoint.__name__}
+            places[id(endpoint)] = place
+
+
 def forget_calls(endpoints: Iterable[object]) -> None:
     """Empty the frameworks' caches of functions and types, and drop what is known by the endpoints' addresses."""
     places: dict[int, Any] = getattr(routing, "_endpoint_context_cache", {})
@@ -34,9 +45,11 @@ def forget_calls(endpoints: Iterable[object]) -> None:
 
 def forget_code(code: Code) -> None:
     """Drop what is kept under the names and below the folder of ``code``."""
+    top = code.mangled
+    inner = f"{top}."
 
     def named(key: str) -> bool:
-        return key == code.mangled or key.startswith(f"{code.mangled}.")
+        return key == top or key.startswith(inner)
 
     below = f"{code.folder}/"
     _drop(linecache.cache, lambda key: key.startswith(below))

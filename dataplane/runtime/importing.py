@@ -113,7 +113,9 @@ class _Library(MetaPathFinder):
                 return False
             self._users.pop(code.leaf, None)
             self._versions.pop(code.leaf, None)
-            for name in [name for name in sys.modules if name == code.mangled or name.startswith(f"{code.mangled}.")]:
+            top = code.mangled
+            inner = f"{top}."
+            for name in [name for name in sys.modules if name == top or name.startswith(inner)]:
                 del sys.modules[name]
             root = sys.modules.get(ROOT)
             if root is not None:
