@@ -18,12 +18,13 @@ from dataplane.agent.holding import Wanted
 from dataplane.errors import LoadFailed, StartFailed
 from dataplane.gateway import hosting, serving
 from dataplane.runtime import building
-from dataplane.workshop import inspecting, manifests, sources
+from dataplane.workshop import inspecting, manifests, refusing, sources
 from dataplane.workshop.manifests import Manifest
 from schemas import digests
 from schemas.inspections import InspectionOutcome, InspectionReport, InspectionRequest
 from schemas.kits.clocks import Clock, SystemClock
 from schemas.meta import Json
+from schemas.module import DesiredModule
 
 Check = Callable[[Path], Awaitable[list[str]]]
 """What admission says against a manifest's file, as lines; empty: nothing."""
@@ -111,9 +112,9 @@ class Bench:
             return
         self._seen, self._trouble = found.fingerprint, ""
         wanted, unsure = await self._wanted(found)
+        await self._remove({manifest.name for manifest in wanted}, unsure, found)
         for manifest in wanted:
             await self._bring(manifest)
-        await self._remove({manifest.name for manifest in wanted}, unsure, found)
         await self._tidy()
 
     async def _wanted(self, found: sources.Findings) -> tuple[list[Manifest], bool]:
@@ -191,9 +192,15 @@ class Bench:
             report = await self._inspect(self._request(digest, manifest.top, spec.entry_point, spec.config))
             if report.outcome is not InspectionOutcome.OK:
                 raise LoadFailed(report.reason, report.message)
+            refusing.check(manifest, report, refusing.held(self._others(manifest.name)))
             await self._install(manifest, generation, digest, report)
         except (LoadFailed, StartFailed) as error:
+            if error.reason == refusing.CONFLICT:  # heals when the other one goes
+                del self._tried[manifest.name]
             self._fail(manifest.name, error, digest)
+
+    def _others(self, name: str) -> list[tuple[str, DesiredModule]]:
+        return [(each.name, each.desired) for each in self._host.snapshot.modules.values() if each.name != name]
 
     async def _install(self, manifest: Manifest, generation: int, digest: str, report: InspectionReport) -> None:
         desired = manifests.desired(manifest, digest, report, guarded=self._guarded)

@@ -103,6 +103,15 @@ async def test_a_manifest_wins_and_its_refusal_keeps_the_last_good(shop: Shop) -
     assert shop.host.snapshot.modules["small"].generation == 3
 
 
+async def test_a_clash_with_another_module_here_is_told(shop: Shop) -> None:
+    same = SMALL.replace('module_id="small"', 'module_id="other", routing=ModuleRouteConfig(namespace="small")')
+    same = same.replace("import BaseModuleRouter,", "import BaseModuleRouter, ModuleRouteConfig,")
+    assert await shop.save(small__py=SMALL) == [("small", 1, "serves")]
+    assert await shop.save(other__py=same) == [("other", 0, "RouteConflict")]
+    assert shop.told[0].message.startswith(f"{shop.path}/other.py:8: GET /hello in v1/small is held by module small")
+    assert await shop.save(small__py=None) == [("small", 0, "gone"), ("other", 1, "serves")]
+
+
 async def test_an_entry_point_elsewhere_is_told(tmp_path: Path) -> None:
     place = write(tmp_path, {"small/__init__.py": SMALL, "small/module.yaml": MANIFEST.replace("small:", "smal:")})
     shop = Shop(place / "small")
