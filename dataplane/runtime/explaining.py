@@ -12,6 +12,7 @@ from types import CodeType
 from dataplane.runtime.importing import Code
 
 _TEXT_MAX = 2_000
+_TABLE_TWICE = "is already defined for this MetaData instance"
 
 
 def explain(error: BaseException, code: Code) -> str:
@@ -77,6 +78,8 @@ def _shorten(text: str) -> str:
 
 
 def _hint(error: BaseException, code: Code) -> str:
+    if _TABLE_TWICE in str(error):
+        return "; define tables at the top level of a file: a new configuration makes another instance of the same code"
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return ""
     name = error.name

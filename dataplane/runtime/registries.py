@@ -11,6 +11,7 @@ the one who imports it.
 
 import inspect
 import sys
+import threading
 from collections.abc import Callable, Iterable
 from functools import wraps
 from types import ModuleType
@@ -29,6 +30,7 @@ class Own:
         self._replaced: dict[str, Replacements] = {}
         self._views: dict[str, ModuleType] = {}
         self._metrics: Any = None
+        self._making = threading.RLock()
 
     def view(self, module: ModuleType) -> ModuleType:
         """What an import of ``module`` gives to this version's code: a view of it, or itself."""
@@ -37,11 +39,12 @@ class Own:
         make = _MAKERS.get(package)
         if make is None:
             return module
-        if name not in self._views:
-            if package not in self._replaced:
-                self._replaced[package] = make(self, sys.modules[package])
-            self._views[name] = _View(module, self._replaced[package], self)
-        return self._views[name]
+        with self._making:
+            if name not in self._views:
+                if package not in self._replaced:
+                    self._replaced[package] = make(self, sys.modules[package])
+                self._views[name] = _View(module, self._replaced[package], self)
+            return self._views[name]
 
     def renew(self) -> None:
         """Another instance of this code is about to be made: what it defines again takes the older one's place."""

@@ -136,6 +136,11 @@ CASES = [
     case("GET", "/stream"),
     case("GET", "/stream/sync"),
     case("GET", "/events", headers={"accept": "text/event-stream"}),
+    case("GET", "/sse"),
+    case("GET", "/sse", headers={"last-event-id": "2"}),
+    case("POST", "/sse/sync", json=ITEM),
+    case("GET", "/lines"),
+    case("GET", "/lines/sync"),
     # addresses and redirects
     case("GET", "/links/3?a=b&c=%20d"),
     case("GET", "/go"),
@@ -173,11 +178,12 @@ def test_dependencies_with_yield_and_background_tasks_run_in_the_same_order(both
         assert plain[2] not in {"", "[]"}
 
 
-def test_a_stream_ends_when_its_client_leaves(both: Twins) -> None:
+@pytest.mark.parametrize("path", ["/endless", "/gone"])
+def test_a_stream_ends_when_its_client_leaves(both: Twins, path: str) -> None:
     for url in (both.plain, both.hosted + both.prefix):
         before = both.client.get(f"{url}/endless/ended").json()
-        with both.client.stream("GET", f"{url}/endless") as stream:
-            assert next(stream.iter_text()).startswith("tick")
+        with both.client.stream("GET", url + path) as stream:
+            assert next(stream.iter_text())
         wait_for(lambda url=url, before=before: both.client.get(f"{url}/endless/ended").json() == before + 1)
 
 

@@ -310,3 +310,48 @@ def test_a_build_in_a_thread_gives_way(make: Make) -> None:
     thread.start()
     thread.join()
     assert len(built[0].routes) == 20
+
+
+def test_a_table_in_a_function_is_refused_with_advice_when_the_code_has_a_second_instance(make: Make) -> None:
+    text = HEAD + (
+        "from sqlmodel import Column, Integer, SQLModel, Table\n"
+        "class M(BaseModuleRouter):\n    metadata = ModuleMetadata(module_id='m')\n"
+        "    def register_routes(self, router):\n"
+        "        Table('thing', SQLModel.metadata, Column('id', Integer))\n"
+    )
+    make(text, "m:M", [])
+    with pytest.raises(LoadFailed) as caught:
+        make(text, "m:M", [], config={"another": 1})
+    assert "m.py:6: InvalidRequestError: Table 'thing' is already defined" in caught.value.message
+    assert "define tables at the top level" in caught.value.message
+
+
+def test_middleware_and_lifespan_of_a_module_are_its_own(make: Make) -> None:
+    text = HEAD + (
+        "from contextlib import asynccontextmanager\nfrom fastapi.middleware import Middleware\n"
+        "class Named:\n"
+        "    def __init__(self, app, name): self.app, self.name = app, name\n"
+        "    async def __call__(self, scope, receive, send):\n"
+        "        scope.setdefault('names', []).append(self.name)\n"
+        "        await self.app(scope, receive, send)\n"
+        "class M(BaseModuleRouter):\n    metadata = ModuleMetadata(module_id='m')\n    log = []\n"
+        "    def middleware(self): return [Middleware(Named, 'outer'), Middleware(Named, name='inner')]\n"
+        "    @asynccontextmanager\n    async def lifespan(self, app):\n"
+        "        self.log.append('begin')\n        yield {'a': 1}\n        self.log.append('end')\n"
+        "    async def on_startup(self): self.log.append('startup')\n"
+        "    async def on_shutdown(self): self.log.append('shutdown')\n"
+        "    def register_routes(self, router):\n"
+        "        from fastapi import Request\n"
+        "        def names(request: Request): return request.scope['names']\n"
+        "        router.add_api_route('/names', names)\n"
+    )
+    instance = make(text, "m:M", [("GET", "/names")])
+    assert get(instance, "/names").json() == ["outer", "inner"]
+
+    async def live() -> None:
+        await instance.start(5)
+        assert instance.state == {"a": 1}
+        await instance.stop(5)
+
+    asyncio.run(live())
+    assert vars(type(instance.module))["log"] == ["begin", "startup", "shutdown", "end"]

@@ -44,6 +44,7 @@ from fastapi.responses import (
 )
 from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader, HTTPBasic, HTTPBasicCredentials, HTTPBearer, OAuth2PasswordBearer
+from fastapi.sse import EventSourceResponse, ServerSentEvent
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.applications import Starlette
@@ -504,6 +505,38 @@ class Behaviours(BaseModuleRouter):
                     done["endless"] += 1
 
             return StreamingResponse(parts(), media_type="text/plain")
+
+        @router.get("/sse", response_class=EventSourceResponse)
+        async def sse(last_event_id: Annotated[int, Header()] = 0) -> AsyncIterator[ServerSentEvent]:
+            yield ServerSentEvent(comment="begin", retry=50)
+            for number in range(last_event_id + 1, 4):
+                yield ServerSentEvent(data=PublicItem(name=str(number)), event="tick", id=str(number))
+
+        @router.post("/sse/sync", response_class=EventSourceResponse)
+        def sse_sync(item: Item) -> Iterator[Item]:
+            yield item
+            yield item
+
+        @router.get("/lines")
+        async def lines() -> AsyncIterator[PublicItem]:
+            for name in "abc":
+                yield PublicItem(name=name)
+
+        @router.get("/lines/sync")
+        def lines_sync() -> Iterator[PublicItem]:
+            yield PublicItem(name="in a thread")
+
+        @router.get("/gone")
+        async def gone(request: Request) -> Response:
+            async def parts() -> AsyncIterator[str]:
+                try:
+                    yield "says nothing more\n"
+                    while not await request.is_disconnected():
+                        await asyncio.sleep(0.001)
+                finally:
+                    done["endless"] += 1
+
+            return StreamingResponse(parts())
 
         @router.get("/endless/ended")
         async def ended() -> int:
