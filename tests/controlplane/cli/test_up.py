@@ -66,3 +66,29 @@ def test_no_nats_server_is_told(
     monkeypatch.setattr(natsserver, "PROGRAM", "no-such-server")
     assert up(tmp_path) == exits.REFUSED
     assert "no-such-server" in capsys.readouterr().err
+
+
+def labels_of(system: supervising.System) -> list[str]:
+    return [
+        worker.command[worker.command.index("--labels") + 1] if "--labels" in worker.command else ""
+        for worker in system.workers
+    ]
+
+
+def test_labels_are_given_to_one_worker_or_to_all(started: list[supervising.System], tmp_path: Path) -> None:
+    words = ("--labels", "disk=fast", "--labels", "w1:zone=b,disk=slow", "--labels", "w2:zone=c")
+    assert up(tmp_path, "--workers", "3", *words) == 0
+    assert up(tmp_path, "--workers", "1") == 0
+    assert labels_of(started[0]) == ["disk=fast", "disk=slow,zone=b", "disk=fast,zone=c"]
+    assert labels_of(started[1]) == [""]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [("w7:a=b", "no worker w7"), ("zone", "not key=value"), ("=b", "key=value")]
+)
+def test_labels_that_make_no_sense_are_refused(
+    started: list[supervising.System], tmp_path: Path, capsys: pytest.CaptureFixture[str], given: str, said: str
+) -> None:
+    assert up(tmp_path, "--labels", given) == exits.USAGE
+    assert said in capsys.readouterr().err
+    assert not started

@@ -129,3 +129,15 @@ def test_what_is_written_always_ends_at_what_is_known(steps: list[tuple[str, str
             else:
                 stored[wish.worker] = wish.lost
         assert stored == {worker: entry.lost for worker, entry in roll._entries.items()}
+
+
+def test_a_successor_is_not_unsaid_by_the_process_it_replaces() -> None:
+    roll = Roll()
+    roll.heard(report(boot="b1"), 0)
+    roll.heard(report(boot="b2").model_copy(update={"replaces": "b1"}), 1)
+    roll.take()
+    roll.heard(report(boot="b1", sequence=9, revision=7), 2)
+    assert not roll.left("w0", "b1")
+    assert states(roll) == []
+    assert roll.left("w0", "b2")
+    assert states(roll) == [("w0", False, True)]

@@ -157,3 +157,49 @@ def test_selectors_match_every_label() -> None:
     assert matches({}, {"a": "1"})
     assert matches({"a": "1"}, {"a": "1", "b": "2"})
     assert not matches({"a": "1", "b": "3"}, {"a": "1", "b": "2"})
+
+
+async def test_while_two_processes_serve_a_slot_the_one_behind_speaks_for_it(fleet: Fleet, clock: FakeClock) -> None:
+    heard = Heard(fleet)
+    fleet.beat_returned()
+    fleet.reported(report(applied_revision=5))
+    fleet.reported(report(boot="b1", replaces="b0", synced=False))
+    assert fleet.views().workers["w0"].standing is Standing.COUNTED
+    assert fleet.views().workers["w0"].report.boot == "b0"
+    fleet.reported(report(boot="b1", replaces="b0", sequence=2, applied_revision=6))
+    assert fleet.views().workers["w0"].report.boot == "b0"
+    fleet.reported(report(sequence=2, applied_revision=6))
+    assert heard.progress[-1] == ((0, 5), (0, 6))
+    assert fleet.views().workers["w0"].report.boot == "b1"
+    pending = [Pending(module="a", generation=1, since=CLOCK.now(), reason="Loading")]
+    fleet.reported(report(sequence=3, applied_revision=6, pending=pending))
+    assert fleet.views().workers["w0"].report.boot == "b0"
+    fleet.gone("w0", "b0")
+    assert heard.changes[-1] is None
+    assert fleet.views().workers["w0"].report.boot == "b1"
+
+
+async def test_a_replaced_process_that_falls_silent_stops_speaking(fleet: Fleet, clock: FakeClock) -> None:
+    fleet.beat_returned()
+    fleet.reported(report(applied_revision=5))
+    for sequence in range(1, 7):
+        fleet.reported(report(boot="b1", replaces="b0", sequence=sequence, applied_revision=6))
+        await beat_for(fleet, clock, 2.0)
+    assert fleet.views().workers["w0"].report.boot == "b1"
+    assert fleet.views().workers["w0"].standing is Standing.COUNTED
+
+
+async def test_a_successor_that_is_lost_gives_the_slot_back(fleet: Fleet, clock: FakeClock) -> None:
+    fleet.reported(report(applied_revision=5))
+    fleet.reported(report(boot="b1", replaces="b0", synced=False))
+    for sequence in range(2, 9):
+        await beat_for(fleet, clock, 2.0)
+        fleet.reported(report(sequence=sequence, applied_revision=5))
+    assert fleet.views().workers["w0"].report.boot == "b0"
+    assert fleet.views().workers["w0"].standing is Standing.COUNTED
+
+
+async def test_a_crashed_process_has_no_say_beside_the_next_one(fleet: Fleet, clock: FakeClock) -> None:
+    fleet.reported(report(boot="b1", replaces="b0", applied_revision=5))
+    fleet.reported(report(boot="b2", applied_revision=6))
+    assert fleet.views().workers["w0"].report.boot == "b2"
