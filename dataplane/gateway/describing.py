@@ -40,10 +40,10 @@ _FREE: Final = frozenset({"properties", "patternProperties", "$defs", "dependent
 class Fragment:
     """One module's part of the document, encoded."""
 
-    paths: Mapping[str, Mapping[str, bytes]]
+    paths: Mapping[bytes, Mapping[bytes, bytes]]
     """Path → method → operation."""
-    components: Mapping[str, Mapping[str, bytes]]
-    """Kind → name → component."""
+    components: Mapping[bytes, bytes]
+    """Kind → the members of its object, which no other module has."""
     tag: bytes
     mark: bytes
     """Digest of all this."""
@@ -64,14 +64,11 @@ class Document:
 
 def fragment(served: Served) -> Fragment:
     """What ``served`` contributes."""
-    routed = {
-        (method.lower(), documented(route.path)): route.target for route in served.routes for method in route.methods
-    }
     try:
         assert served.app is not None, "only a module that serves is described"
         own = served.app.openapi()
         served.app.openapi_schema = None  # FastAPI would keep it, and ours is kept already
-        return _encoded(served, _operations(own, served, routed), _components(own, served))
+        return _encoded(served, _operations(own, served), _components(own, served))
     except Exception as error:  # noqa: BLE001 - an author's model may raise anything, and only its module's part suffers
         logger.warning("module cannot be described", module=served.name, error=f"{type(error).__name__}: {error}")
         return plain(served, f"its OpenAPI document could not be made: {type(error).__name__}")
@@ -91,21 +88,21 @@ def plain(served: Served, why: str) -> Fragment:
                 "responses": {"default": {"description": "Not described"}},
             }
             found.setdefault(path, {})[method] = operation
-    targets = {(m.lower(), documented(route.path)): route.target for route in served.routes for m in route.methods}
-    return _encoded(served, _operations({"paths": found}, served, targets), {})
+    return _encoded(served, _operations({"paths": found}, served), {})
 
 
 def joined(fragments: Iterable[Fragment], version: str) -> Document:
     """The document of several modules; later fragments win where two have the same operation."""
-    paths: dict[str, dict[str, bytes]] = {}
-    components: dict[str, dict[str, bytes]] = {kind: dict(own) for kind, own in _OWN.items()}
+    paths: dict[bytes, Mapping[bytes, bytes]] = {}
+    components = {kind: [members] for kind, members in _OWN.items()}
     tags: list[bytes] = []
     mark = hashlib.sha256(version.encode())
     for part in fragments:
         for path, operations in part.paths.items():
-            paths.setdefault(path, {}).update(operations)
-        for kind, entries in part.components.items():
-            components.setdefault(kind, {}).update(entries)
+            # two modules on one path are rare: only then is there anything to put together
+            paths[path] = {**paths[path], **operations} if path in paths else operations
+        for kind, members in part.components.items():
+            components.setdefault(kind, []).append(members)
         tags.append(part.tag)
         mark.update(part.mark)
     pieces = _pieces(version, paths, components, tags)
@@ -117,15 +114,18 @@ def documented(template: str) -> str:
     return _PARAMETER.sub(r"{\1}", template)
 
 
-def _operations(own: Json, served: Served, routed: Mapping[tuple[str, str], Target]) -> dict[str, dict[str, bytes]]:
+def _operations(own: Json, served: Served) -> dict[str, Json]:
     """Those operations of the module's own document that the gateway lets through."""
-    paths: dict[str, dict[str, bytes]] = {}
+    routed = {
+        (method.lower(), documented(route.path)): route.target for route in served.routes for method in route.methods
+    }
+    paths: dict[str, Json] = {}
     for path, item in own.get("paths", {}).items():
         for method, operation in item.items():
             target = routed.get((method, path))
             if target is not None:
-                encoded = _encode(_operation(_renamed(operation, served.name), served, target))
-                paths.setdefault(served.prefix + path, {})[method] = encoded
+                found = _operation(_renamed(operation, served.name), served, target)
+                paths.setdefault(served.prefix + path, {})[method] = found
     return paths
 
 
@@ -149,47 +149,49 @@ def _policy(target: Target) -> Json:
     return {"level": target.policy.level.value, **words}
 
 
-def _components(own: Json, served: Served) -> dict[str, dict[str, bytes]]:
+def _components(own: Json, served: Served) -> dict[str, Json]:
     return {
-        kind: {_name(served.name, key): _encode(_renamed(value, served.name)) for key, value in entries.items()}
+        kind: {_name(served.name, key): _renamed(value, served.name) for key, value in entries.items()}
         for kind, entries in own.get("components", {}).items()
     }
 
 
-def _encoded(
-    served: Served, paths: Mapping[str, Mapping[str, bytes]], components: Mapping[str, Mapping[str, bytes]]
-) -> Fragment:
+def _encoded(served: Served, paths: Mapping[str, Json], components: Mapping[str, Json]) -> Fragment:
     tag = _encode({"name": served.name, "description": served.desired.display_name or served.name})
+    path_members = {
+        _encode(path): {_encode(method): _encode(operation) for method, operation in operations.items()}
+        for path, operations in paths.items()
+    }
+    members = {_encode(kind): _members(entries) for kind, entries in components.items() if entries}
     mark = hashlib.sha256(tag)
-    for group in (paths, components):
-        for outer, entries in group.items():
-            for inner, value in entries.items():
-                mark.update(f"\0{outer}\0{inner}\0".encode())
-                mark.update(value)
-    return Fragment(paths, components, tag, mark.digest())
+    for path, operations in path_members.items():
+        mark.update(path + b"".join(method + operation for method, operation in operations.items()))
+    for kind, each in members.items():
+        mark.update(kind + each)
+    return Fragment(path_members, members, tag, mark.digest())
+
+
+def _members(entries: Json) -> bytes:
+    return b",".join(_encode(key) + b":" + _encode(value) for key, value in entries.items())
 
 
 def _pieces(
     version: str,
-    paths: Mapping[str, Mapping[str, bytes]],
-    components: Mapping[str, Mapping[str, bytes]],
+    paths: Mapping[bytes, Mapping[bytes, bytes]],
+    components: Mapping[bytes, Iterable[bytes]],
     tags: Iterable[bytes],
 ) -> Iterator[bytes]:
     info = {"title": "modplane: live module routes", "version": version}
-    yield b'{"openapi":"3.1.0","info":' + _encode(info) + b',"paths":'
-    yield from _nested(paths)
-    yield b',"components":'
-    yield from _nested(components)
-    yield b',"tags":[' + b",".join(tags) + b"]}"
-
-
-def _nested(groups: Mapping[str, Mapping[str, bytes]]) -> Iterator[bytes]:
-    before = b"{"
-    for name, entries in groups.items():
-        members = b",".join(_encode(key) + b":" + value for key, value in entries.items())
-        yield before + _encode(name) + b":{" + members + b"}"
+    yield b'{"openapi":"3.1.0","info":' + _encode(info) + b',"paths":{'
+    before = b""
+    for path, operations in paths.items():
+        yield before + path + b":{" + b",".join([name + b":" + each for name, each in operations.items()]) + b"}"
         before = b","
-    yield b"{}" if before == b"{" else b"}"
+    before = b'},"components":{'
+    for kind, members in components.items():
+        yield before + kind + b":{" + b",".join(members) + b"}"
+        before = b","
+    yield b'},"tags":[' + b",".join(tags) + b"]}"
 
 
 def _chunked(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -246,19 +248,19 @@ def _reference(target: str, module: str) -> str:
     return f"{_COMPONENTS}{kind}/{_name(module, component)}"
 
 
-def _own_components() -> dict[str, dict[str, bytes]]:
+def _own_components() -> dict[bytes, bytes]:
     """What the gateway itself adds; a module's names have a dot in them, these have none."""
     problem = Problem.model_json_schema(by_alias=True, ref_template=f"{_COMPONENTS}schemas/{{model}}")
-    schemas = {**problem.pop("$defs", {}), "Problem": problem}
     unauthorized = {
         "description": "No valid token",
         "content": {PROBLEM_JSON: {"schema": {"$ref": f"{_COMPONENTS}schemas/Problem"}}},
     }
-    return {
-        "schemas": {name: _encode(schema) for name, schema in schemas.items()},
-        "responses": {"Unauthorized": _encode(unauthorized)},
-        "securitySchemes": {_BEARER: _encode({"type": "http", "scheme": "bearer", "bearerFormat": "JWT"})},
+    own: dict[str, Json] = {
+        "schemas": {**problem.pop("$defs", {}), "Problem": problem},
+        "responses": {"Unauthorized": unauthorized},
+        "securitySchemes": {_BEARER: {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
     }
+    return {_encode(kind): _members(entries) for kind, entries in own.items()}
 
 
-_OWN: Final[Mapping[str, Mapping[str, bytes]]] = _own_components()
+_OWN: Final[Mapping[bytes, bytes]] = _own_components()

@@ -111,13 +111,14 @@ class _Job:
     def _part(self, served: Served) -> describing.Fragment:
         if self._left:
             raise _LeftError
-        if served.fragment is None:
+        part = served.fragment
+        if part is None:
             self._at = served
             made = self._describe(served)
             # a description that came too late does not take the place of the plain one
-            served.fragment = served.fragment or made
+            served.fragment = part = served.fragment or made
             time.sleep(_REST_SECONDS)
-        return served.fragment
+        return part
 
     def _deliver(self, outcome: describing.Document | Exception) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the process ends
