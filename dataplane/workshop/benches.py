@@ -151,7 +151,11 @@ class Bench:
         problems = await self._check(near) if self._check is not None else []
         try:
             if not problems:
-                kept = manifests.read(near)
+                fresh = manifests.read(near)
+                if fresh or file.name not in sources.MANIFESTS:
+                    kept = fresh
+                else:
+                    problems = [f"{near}: there is no Module in it"]
         except LoadFailed as error:
             problems = [error.message]
         self._manifests[file] = (data, kept)

@@ -118,6 +118,10 @@ async def test_an_entry_point_elsewhere_is_told(tmp_path: Path) -> None:
     with shop.bench:
         assert await shop.save() == [("small", 0, "SourceMissing")]
         assert "name the folder it is in" in shop.told[0].message
+        assert await shop.save(module__yaml=MANIFEST) == [("small", 1, "serves")]
+        assert await shop.save(module__yaml="") == [("small", 1, "ManifestInvalid")]
+        assert "there is no Module in it" in shop.told[0].message
+        await shop.host.close()
 
 
 async def test_a_path_that_vanishes_is_told_once_and_may_come_back(shop: Shop) -> None:
