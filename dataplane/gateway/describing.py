@@ -157,7 +157,8 @@ def _components(own: Json, served: Served) -> dict[str, Json]:
 
 
 def _encoded(served: Served, paths: Mapping[str, Json], components: Mapping[str, Json]) -> Fragment:
-    tag = _encode({"name": served.name, "description": served.desired.display_name or served.name})
+    title = served.desired.display_name
+    tag = _encode({"name": served.name, **({"description": title} if title else {})})
     path_members = {
         _encode(path): {_encode(method): _encode(operation) for method, operation in operations.items()}
         for path, operations in paths.items()
