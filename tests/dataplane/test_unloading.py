@@ -344,6 +344,9 @@ async def test_a_worker_process_stays_as_it_is_through_changes(workers: Any, num
 
             await workers.leader.desire("comes", desired, uid=f"u{index // 4}", generation=index)
             await until(answers, step=0.002)
+            if index % 10 == 0:
+                document = (await client.get(f"{own}/openapi.json")).json()
+                assert set(document["paths"]) == {f"{PREFIX}/{name}/mark" for name in ("stays", "comes")}
             if index % 4 == 3:
                 await workers.leader.desire("comes", None, uid=f"u{index // 4}", generation=index)
 
@@ -374,4 +377,9 @@ async def test_a_worker_process_stays_as_it_is_through_changes(workers: Any, num
         assert counted.num_fds() <= descriptors + 1
         # a leak of one module with its classes costs about 70 KiB: 120 of them 8 MiB
         assert counted.memory_info().rss - memory < 6 * 2**20
+        bundle = next(part for part in (await client.get(f"{own}/docs")).text.split('"') if "bundle" in part)
+        for method, size in (("GET", 1_000_000), ("HEAD", -1)):
+            answer = await client.request(method, f"{own}/{bundle}")
+            assert (answer.status_code, len(answer.content) > size) == (200, True)
+            assert int(answer.headers["content-length"]) > 1_000_000
     assert await process.end() == 0
