@@ -115,10 +115,16 @@ class Worker:
             self._end("it cannot open its door")
             return
         logger.info("worker ready", worker=self._settings.worker_id, boot=self._boot, address=self._server.address)
-        self._say("ready", address=self._server.address, door=_url(self._shared), hostVersion=hosts.host_version())
+        self._say(
+            "ready",
+            address=self._server.address,
+            door=_url(self._shared),
+            hostVersion=hosts.host_version(),
+            drainSeconds=self._settings.drain_seconds,
+        )
         await self._watch_memory(agent)
 
-    def _say(self, event: str, **more: str) -> None:
+    def _say(self, event: str, **more: str | float) -> None:
         """One line on standard output, for who supervises this process."""
         line = {"event": event, "id": self._settings.worker_id, "boot": self._boot, **more}
         sys.stdout.write(json.dumps(line) + "\n")

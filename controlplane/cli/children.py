@@ -32,7 +32,7 @@ class Plan:
     """For logs and messages; also the log file's name."""
     command: Sequence[str]
     stop_seconds: float
-    """How long it may take to end when asked."""
+    """How long it may take to end when asked, beside the ``drainSeconds`` of its ready line."""
     pass_fds: tuple[int, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
     answers: Callable[[], bool] | None = None
@@ -106,10 +106,11 @@ class Child:
         if process is None or process.returncode is not None:
             return
         _signal(process.pid, signal.SIGTERM, group=False)
+        patience = self.plan.stop_seconds + float(self.facts.get("drainSeconds", 0.0))
         try:
-            await asyncio.wait_for(process.wait(), self.plan.stop_seconds)
+            await asyncio.wait_for(process.wait(), patience)
         except TimeoutError:
-            self._told(f"{self.plan.name} did not end within {self.plan.stop_seconds:.0f} s; killing it")
+            self._told(f"{self.plan.name} did not end within {patience:.0f} s; killing it")
             self.kill()
             await process.wait()
 

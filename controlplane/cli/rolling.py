@@ -16,6 +16,8 @@ from schemas.kits import versions
 
 DEADLINE_SECONDS: Final = 60.0
 """How long a successor may take until it is ready."""
+AGAIN_SECONDS: Final = 60.0
+"""After how long a worker that asked to be recycled gets another chance, when its successor failed."""
 LOOK_SECONDS: Final = 5.0
 """How often the installed versions are compared with those that the workers run on."""
 
@@ -35,7 +37,9 @@ class Roller:
     """Called when a slot has another address."""
     deadline: float = DEADLINE_SECONDS
     look: float = LOOK_SECONDS
+    again: float = AGAIN_SECONDS
     installed: Callable[[], str] = versions.host_version
+    _recycling: dict[int, str] = field(default_factory=dict)
     _wished: list[int] = field(default_factory=list)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -51,6 +55,11 @@ class Roller:
     def wish_all(self, why: str) -> None:
         """Replace every worker."""
         self.wish(range(len(self.workers)), why)
+
+    def recycle(self, slot: int, reason: str) -> None:
+        """Replace a worker that asks for it; it asks once, so it is tried until it succeeds."""
+        self._recycling[slot] = reason
+        self.wish([slot], f"{self.workers[slot].plan.name} wants to be recycled ({reason})")
 
     async def run(self) -> None:
         """Replace who is to be replaced, until cancelled."""
@@ -72,7 +81,10 @@ class Roller:
                 if left:
                     self.told(f"the restart is given up; not replaced either: {', '.join(left)}")
                 self._wished.clear()
+                if slot in self._recycling:
+                    asyncio.get_running_loop().call_later(self.again, self.recycle, slot, self._recycling[slot])
                 return
+            self._recycling.pop(slot, None)
             count += 1
         self.told(f"{count} worker{' was' if count == 1 else 's were'} replaced")
 

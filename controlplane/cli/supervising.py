@@ -101,7 +101,7 @@ class Supervisor:
         plane = self._add(self.system.controlplane)
         self._workers += [self._add(plan) for plan in self.system.workers]
         for slot, worker in enumerate(self._workers):
-            worker.on_recycle = functools.partial(self._recycle, slot)
+            worker.on_recycle = functools.partial(self._roller.recycle, slot)
         await self._all_ready([plane, *self._workers])
         await self.settled(self._endpoints())
         self._ready.set()
@@ -124,9 +124,6 @@ class Supervisor:
     async def _roll(self) -> None:
         await self._ready.wait()
         await self._roller.run()
-
-    def _recycle(self, slot: int, reason: str) -> None:
-        self._roller.wish([slot], f"{self._workers[slot].plan.name} wants to be recycled ({reason})")
 
     async def _all_ready(self, parts: list[children.Child]) -> None:
         while True:

@@ -1,9 +1,10 @@
 """A stand-in child for the supervisor: says ready, then does as it was told until its standard input ends.
 
-``python standin.py NAME BEHAVIOUR``; each start adds a line to NAME.starts.  Behaviours: ``good`` ends with its input
+``python standin.py NAME BEHAVIOUR``; each start adds a line to NAME.starts. Behaviours: ``good`` ends with its input
 or SIGTERM; ``deaf`` ignores both; ``fails`` ends with code 7 before it is ready; ``brief`` dies after it was ready,
 but only the first time; ``silent`` never says that it is ready; ``heirless`` is silent and ``barren`` fails from its
-second start on; ``weary`` asks to be recycled the first time.  Other words that it is given go to NAME.words.
+second start on; ``stumbles`` fails at its first two starts; ``weary`` asks to be recycled the first time. Other words
+that it is given go to NAME.words.
 """
 
 import json
@@ -24,7 +25,7 @@ def main(name: str, behaviour: str, *words: str) -> None:
         file.write(" ".join(words) + "\n")
     if behaviour == "heirless":
         behaviour = "good" if count == 1 else "silent"
-    if behaviour == "fails" or (behaviour == "barren" and count > 1):
+    if behaviour == "fails" or (behaviour == "barren" and count > 1) or (behaviour == "stumbles" and count < 3):
         sys.stderr.write("the disk is made of cheese\n")
         sys.exit(7)
     if behaviour == "deaf":

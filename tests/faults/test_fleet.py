@@ -3,6 +3,8 @@
 import contextlib
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -184,6 +186,26 @@ def test_placement_serves_a_module_on_the_workers_with_its_labels_only(fleet: Pl
     assert "zone=x" in programmed(fleet, "placed")["message"]
     assert fleet.state("placed") == "REGISTERED"
     wait_for(lambda: everywhere(fleet, "v1/placed/hello") == [404, 404, 404])
+
+
+def test_a_worker_that_joins_and_leaves_moves_the_numbers_and_nothing_else(fleet: Platform) -> None:
+    add(fleet, "steady")
+    condition = programmed(fleet, "steady")
+    words = ["--id", "guest", "--data-port", "0", "--data-dir", fleet.data, "--nats-url", fleet.endpoints["nats"]]
+    with (fleet.home / "guest.log").open("wb") as log:
+        guest = subprocess.Popen(
+            [sys.executable, "-m", "dataplane", "worker", *map(str, words)], stdout=log, stderr=log, cwd=fleet.home
+        )
+    try:
+        wait_for(lambda: counts(fleet, "steady")["applied"] == 4, timeout=30)
+        address = report_of(fleet, "guest")["address"]
+        assert httpx.get(f"{address}/api/v1/modules/v1/steady/hello").status_code == 200
+        assert (fleet.state("steady"), programmed(fleet, "steady")) == ("ACTIVE", condition)
+    finally:
+        guest.terminate()
+        assert guest.wait(30) == 0
+    wait_for(lambda: all_three(fleet, "steady"))
+    assert (fleet.state("steady"), programmed(fleet, "steady")) == ("ACTIVE", condition)
 
 
 @pytest.mark.slow

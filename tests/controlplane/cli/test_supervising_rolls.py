@@ -25,8 +25,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[folders.
     taken.release()
 
 
-def plan(name: str, behaviour: str = "good") -> children.Plan:
-    return children.Plan(name, [sys.executable, str(STAND_IN), name, behaviour], stop_seconds=10)
+def plan(name: str, behaviour: str = "good", attempts: int = 1) -> children.Plan:
+    words = [sys.executable, str(STAND_IN), name, behaviour]
+    return children.Plan(name, words, stop_seconds=10, attempts=attempts)
 
 
 class Running:
@@ -134,6 +135,14 @@ async def test_a_worker_that_asks_for_it_is_replaced_alone(folder: folders.DataF
     await running.stop()
 
 
+async def test_a_worker_may_fail_a_few_times_before_it_is_ready(folder: folders.DataFolder) -> None:
+    running = Running(folder, plan("w0", "stumbles", attempts=4))
+    await running.ready()
+    assert len(starts("w0")) == 3
+    assert sum("w0 ended with exit code 7; starting it again" in line for line in running.told) == 2
+    await running.stop()
+
+
 async def test_a_stop_in_the_middle_of_a_replacement_leaves_nothing(folder: folders.DataFolder) -> None:
     running = Running(folder, plan("w0", "heirless"))
     await running.ready()
@@ -164,6 +173,7 @@ class Slots:
     def __init__(self, *versions: str) -> None:
         self.plans = [plan(f"w{slot}") for slot in range(len(versions))]
         self.started: list[str] = []
+        self.failures = 0
         self.told: list[str] = []
         self.installed = versions[0]
         self.workers = [self._child(each, version) for each, version in zip(self.plans, versions, strict=True)]
@@ -180,7 +190,12 @@ class Slots:
 
     def _start(self, of: children.Plan, words: object) -> children.Child:
         self.started.append(of.name)
-        return self._child(of, self.installed)
+        child = self._child(of, self.installed)
+        if self.failures:
+            self.failures -= 1
+            child.ready = asyncio.get_running_loop().create_future()
+            child.ready.set_exception(children.FailedError("it stumbled"))
+        return child
 
 
 async def test_another_host_version_replaces_those_that_run_on_the_old_one() -> None:
@@ -201,3 +216,14 @@ async def test_nothing_happens_while_the_versions_stay() -> None:
     await until(lambda: len(asked) > 3)
     running.cancel()
     assert slots.started == []
+
+
+async def test_who_asked_to_be_recycled_gets_another_chance_when_its_successor_failed() -> None:
+    slots = Slots("fastapi/1")
+    slots.failures, slots.roller.again = 2, 0.001
+    running = asyncio.create_task(slots.roller.run())
+    slots.roller.recycle(0, "memory is full")
+    await until(lambda: "1 worker was replaced" in slots.told)
+    running.cancel()
+    assert slots.started == ["w0"] * 3
+    assert sum("the old w0 keeps serving" in line for line in slots.told) == 2
