@@ -19,7 +19,6 @@ from pathlib import Path
 import structlog
 
 from dataplane.agent import applying, crossing, following, holding, keeping, loading, reporting, saving, suspecting
-from dataplane.agent.holding import Standing
 from dataplane.agent.keeping import Place, Slot
 from dataplane.gateway import hosting, serving
 from dataplane.runtime import building, hosts
@@ -223,7 +222,7 @@ class _Life:
             changed=self._changed,
             suspects=suspects,
         )
-        self._saver = saving.Saver(file, clock, changed=self._changed)
+        self._saver = saving.Saver(file, clock, changed=self._saved)
         self._reporter = reporting.Reporter(link, clock, self._report, interval=report_seconds)
         self._file = file
         self._tasks = Tasks(clock)
@@ -309,6 +308,11 @@ class _Life:
         self._publish(self._facts())
         if not self._saver.busy:
             self._reporter.due()
+
+    def _saved(self) -> None:
+        """Something more may be acknowledged, or cannot be: worth a report, whatever else is on its way to disk."""
+        self._changed()
+        self._reporter.due()
 
     def _keep(self) -> None:
         """Hand what changed to the saver."""
@@ -403,7 +407,7 @@ class _Life:
     def _judge(self) -> WorkerState:
         if not self._loaded:
             return WorkerState.NEVER_LOADED
-        if not self._follower.synced or self._follower.doubted or self._follower.standing is Standing.FOREIGN:
+        if not self._follower.synced or self._follower.doubted or self._follower.foreign:
             return WorkerState.OUT_OF_SYNC
         if self._troubled or self._saver.failing:
             return WorkerState.DEGRADED
@@ -415,7 +419,7 @@ class _Life:
         if not self._loaded:
             refusal = self._saver.last_good.message
             return f"no desired state was applied yet; {waits}" + (f"; {refusal}" if refusal else "")
-        if self._follower.standing is Standing.FOREIGN:
+        if self._follower.foreign:
             return (
                 "NATS holds the desired state of another store than the one this worker serves, so it serves on what "
                 "it has; correct --nats-url or --data-dir, or, if the new store is meant, stop the worker, remove "

@@ -70,6 +70,8 @@ class Follower:
         """How the bucket stands to what is held."""
         self.synced = False
         """Whether a whole snapshot was proven in this boot."""
+        self.foreign = False
+        """Whether the bucket was last seen to belong to another store."""
         self.doubted = False
         """Whether what is held has differed from the beat, or from the head, for longer than two beats."""
         self.snapshots = 0
@@ -151,6 +153,8 @@ class Follower:
     def _settle(self, standing: Standing) -> None:
         self.standing = standing
         self.synced = self.synced or standing is Standing.PROVEN
+        if standing is not Standing.UNPROVEN:
+            self.foreign = standing is Standing.FOREIGN
 
     def _hear(self, data: bytes) -> None:
         try:
