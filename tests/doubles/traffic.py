@@ -52,7 +52,7 @@ def flowing(url: str, *, callers: int = 2, fresh: int = 0) -> Iterator[Traffic]:
                     seen.workers[answer.headers.get("x-modplane-worker", "")] += 1
                 ended.wait(0.002)
 
-    kinds = [{}] * callers + [{"connection": "close"}] * fresh
+    kinds: list[dict[str, str]] = [{}] * callers + [{"connection": "close"}] * fresh
     threads = [threading.Thread(target=call, args=(headers,), daemon=True) for headers in kinds]
     for thread in threads:
         thread.start()

@@ -194,7 +194,11 @@ def test_a_worker_that_joins_and_leaves_moves_the_numbers_and_nothing_else(fleet
     words = ["--id", "guest", "--data-port", "0", "--data-dir", fleet.data, "--nats-url", fleet.endpoints["nats"]]
     with (fleet.home / "guest.log").open("wb") as log:
         guest = subprocess.Popen(
-            [sys.executable, "-m", "dataplane", "worker", *map(str, words)], stdout=log, stderr=log, cwd=fleet.home
+            [sys.executable, "-m", "dataplane", "worker", *map(str, words)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            cwd=fleet.home,
         )
     try:
         wait_for(lambda: counts(fleet, "steady")["applied"] == 4, timeout=30)

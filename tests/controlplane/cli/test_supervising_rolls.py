@@ -211,7 +211,12 @@ async def test_another_host_version_replaces_those_that_run_on_the_old_one() -> 
 async def test_nothing_happens_while_the_versions_stay() -> None:
     asked: list[str] = []
     slots = Slots("fastapi/1")
-    slots.roller.installed = lambda: (asked.append("asked"), "fastapi/1")[1]
+
+    def installed() -> str:
+        asked.append("asked")
+        return "fastapi/1"
+
+    slots.roller.installed = installed
     running = asyncio.create_task(slots.roller.run())
     await until(lambda: len(asked) > 3)
     running.cancel()
