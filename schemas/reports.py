@@ -99,6 +99,8 @@ class WorkerReport(Model):
     set_hash: str = ""
     modules: int = 0
     """How many modules serve."""
+    pinned: int = 0
+    """How many unloaded generations were not collected, because something holds on to them."""
     state: WorkerState = WorkerState.NEVER_LOADED
     message: str = ""
     """Why the state is not ``synced``, for people."""
