@@ -294,3 +294,31 @@ def test_another_version_of_the_host_replaces_the_workers_without_a_failed_reque
         assert "installed versions changed (fastapi/9.0 → 9.1" in platform.output()
         assert traffic.only(200), (traffic.answers, traffic.failures)
         wait_for(lambda: all("fastapi/9.1" in report_of(platform, slot)["hostVersion"] for slot in ("w0", "w1")))
+
+
+GROW = """
+        @router.get("/grow")
+        @require_module_auth(auth_level="NONE")
+        async def grow() -> int:
+            HELD.append(b"x" * 300_000_000)
+            return len(HELD)
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_grew_too_large_gets_a_successor_without_a_failed_request(tmp_path: Path) -> None:
+    environment = QUICK | {"MODPLANE_MEMORY_LIMIT_BYTES": str(250 * 1024 * 1024)}
+    with running(tmp_path, examples=False, workers=2, environment=environment) as platform:
+        source = module_source("greedy").replace("from typing", "HELD: list[bytes] = []\n\nfrom typing")
+        (platform.modules / "greedy.py").write_text(source + GROW)
+        platform.cli("apply", "--wait", "-f", "-", stdin=manifest("greedy"))
+        before = boots(platform)
+        with flowing(f"{platform.door}/api/v1/modules/v1/greedy/hello", callers=2, fresh=1) as traffic:
+            grown = platform.refresh()[1]
+            assert httpx.get(f"{grown}/api/v1/modules/v1/greedy/grow", timeout=10).json() == 1
+            wait_for(lambda: "1 worker was replaced" in platform.output(), timeout=60, what=platform.output)
+        assert "w1 wants to be recycled (memory is" in platform.output()
+        assert traffic.only(200), (traffic.answers, traffic.failures)
+        after = boots(platform)
+        assert after["w0"] == before["w0"]
+        assert after["w1"] != before["w1"]
