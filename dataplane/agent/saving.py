@@ -67,6 +67,8 @@ class Saver:
         self._wanted = Proof()
         self._changes: dict[Slot, DesiredDocument | None] = {}
         self._unsaved: dict[str, DesiredDocument] = {}
+        self._saved: dict[str, DesiredDocument] = {}
+        """The newest documents on disk; as objects, shared with the held set."""
         self._news = asyncio.Event()
         self._hurry = asyncio.Event()
         self._failure: _Failure | None = None
@@ -135,6 +137,7 @@ class Saver:
         if kept is not None:
             self.proof = self._wanted = kept.proof
             self._saved_at, self._restored = kept.saved_at, True
+            self._saved = {key: document for key, (document, _) in kept.entries.items()}
             logger.info(
                 "last good state restored", documents=len(kept.entries), epoch=kept.proof.order[0],
                 revision=kept.proof.order[1], saved_at=kept.saved_at.isoformat(),
@@ -147,7 +150,9 @@ class Saver:
             self._changes[slot] = document
             if slot[1] is Place.NEWEST:
                 self._unsaved.pop(slot[0], None)
-                if document is not None and document.kind == MODULE:
+                if document is None:
+                    self._saved.pop(slot[0], None)
+                elif document.kind == MODULE and self._saved.get(slot[0]) is not document:
                     self._unsaved[slot[0]] = document
         self._wanted = proof
         if not proof.store:
@@ -199,7 +204,7 @@ class Saver:
                 self.proof, self._saved_at, self._refusal = proof, now, ""
             for key, document in unsaved.items():
                 if self._unsaved.get(key) is document:
-                    del self._unsaved[key]
+                    self._saved[key] = self._unsaved.pop(key)
         self._changed()
 
     def _fail(self, message: str) -> None:

@@ -142,7 +142,8 @@ class Suspects:
             descriptor, self._descriptor = self._descriptor, None
             self._failed = True
             if descriptor is not None:
-                self._marker.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # its folder may be gone or in the way by now
+                    self._marker.unlink(missing_ok=True)
                 os.close(descriptor)
 
     def _mark(self, module: Wanted) -> str:

@@ -436,10 +436,16 @@ async def test_nothing_is_acknowledged_that_is_not_on_disk(rig: Rig) -> None:
     kept.write_text("in the way")
     await rig.desire("b")
     await rig.serves("b")
-    report = await rig.reports(state=WorkerState.DEGRADED, observed_revision=2)
-    assert report.applied_revision == 1
+
+    async def said() -> WorkerReport | None:
+        report = await rig.leader.report("w0")
+        reasons = [] if report is None else [(entry.module, entry.reason) for entry in report.pending]
+        return report if reasons == [("b", "NotSaved")] else None
+
+    report = await until(said)
+    assert report is not None
+    assert (report.state, report.applied_revision, report.observed_revision) == (WorkerState.DEGRADED, 1, 2)
     assert report.last_good.state is LastGoodState.FAILING
-    assert [(entry.module, entry.reason) for entry in report.pending] == [("b", "NotSaved")]
     assert str(kept / "w0.db") in report.message
     assert report.message == report.pending[0].message
     kept.unlink()

@@ -107,9 +107,11 @@ async def test_what_acknowledges_nothing_is_tidied_up_later_and_is_no_new_state(
 
 
 async def test_a_disk_that_refuses_is_named_retried_and_acknowledges_nothing(rig: Rig) -> None:
-    rig.saver.offer(proof(1), newest(document("a")))
+    steady = document("steady")
+    rig.saver.offer(proof(1), newest(document("a"), steady))
     await until(lambda: rig.saver.proof == proof(1))
     rig.disk.trouble = sqlite3.OperationalError("database or disk is full")
+    rig.saver.offer(proof(1), newest(steady))
     rig.saver.offer(proof(2), newest(document("b", 2)) | {("module.a", Place.NEWEST): None})
     await until(lambda: rig.saver.failing)
     assert rig.saver.proof == proof(1)
@@ -130,7 +132,7 @@ async def test_a_disk_that_refuses_is_named_retried_and_acknowledges_nothing(rig
     await rig.clock.advance(60)
     await until(lambda: rig.saver.proof == proof(3))
     assert (rig.saver.failing, rig.saver.pending()) == ("", [])
-    assert set(loaded(rig.disk.path).entries) == {"module.b", "module.c"}
+    assert set(loaded(rig.disk.path).entries) == {"module.b", "module.c", "module.steady"}
 
 
 async def test_an_error_that_nobody_foresaw_is_a_failed_save(rig: Rig) -> None:
