@@ -10,9 +10,9 @@ from pathlib import Path
 
 import psutil
 
-from tests.bench import dispatch, propagation
+from tests.bench import bulk, dispatch, propagation, storm
 
-BENCHES = {"propagation": propagation.run, "dispatch": dispatch.run}
+BENCHES = {"propagation": propagation.run, "dispatch": dispatch.run, "storm": storm.run, "bulk": bulk.run}
 
 
 def main() -> None:

@@ -186,7 +186,7 @@ def pause(seconds: float = 0.02) -> None:
     threading.Event().wait(seconds)
 
 
-def wait_for(predicate: Any, *, timeout: float = 20.0, what: Any = "") -> Any:
+def wait_for(predicate: Any, *, timeout: float = 20.0, what: Any = "", step: float = 0.02) -> Any:
     """Poll until ``predicate()`` is true; AssertionError at the deadline."""
     deadline = time.monotonic() + timeout
     while True:
@@ -195,7 +195,7 @@ def wait_for(predicate: Any, *, timeout: float = 20.0, what: Any = "") -> Any:
             return value
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {timeout} s: {what() if callable(what) else what}")
-        pause()
+        pause(step)
 
 
 @contextlib.contextmanager
