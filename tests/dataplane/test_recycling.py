@@ -49,6 +49,7 @@ def test_a_worker_that_needs_the_limit_from_the_start_does_not_ask_at_once_and_f
     assert asked.look(151, 152, 153) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 async def test_a_worker_process_asks_on_standard_output_and_serves_on(
     workers: Any, monkeypatch: pytest.MonkeyPatch

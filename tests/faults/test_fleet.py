@@ -260,6 +260,7 @@ def rejections(platform: Platform, module: str) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_a_module_that_kills_its_workers_twice_is_left_out_and_the_others_serve(fleet: Platform) -> None:
     add(fleet, "healthy")
     (fleet.modules / "poison.py").write_text(poisoned("poison"))

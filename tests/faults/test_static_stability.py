@@ -161,6 +161,7 @@ def test_workers_start_and_are_replaced_under_load_with_everything_else_dead(rem
         assert traffic.calls > 20
 
 
+@pytest.mark.slow
 def test_the_supervisor_brings_killed_workers_back_without_control_plane_and_nats(platform: Platform) -> None:
     stopped = [platform.child(*words) for words in (("controlplane", "serve"), ("nats-server",))]
     try:

@@ -162,6 +162,7 @@ class Orders(BaseModuleRouter):
 )
 
 
+@pytest.mark.slow
 def test_versions_with_the_same_table_and_model_names_do_not_meet(platform: Platform) -> None:
     for number, column in ((1, "pieces: int = 1"), (2, "weight: float = 2.5")):
         name = f"orders_{number}"

@@ -11,6 +11,7 @@ from controlplane import errors
 from controlplane.reconcile.queueing import Priority
 from schemas.meta import Json
 from tests.doubles.inspectors import module_spec, route
+from tests.doubles.shards import shards
 from tests.doubles.virtualloop import VirtualLoop
 from tests.simulation.conftest import Simulate
 from tests.simulation.test_lifecycle import settled
@@ -42,7 +43,7 @@ def _ends(moves: tuple[str, ...]) -> int | None:
 _ORDERS = [order for length in range(1, 6) for order in itertools.permutations(_MOVES, length)]
 
 
-@pytest.mark.parametrize("shard", range(4))
+@pytest.mark.parametrize("shard", shards(4))
 def test_every_permutation_and_drop_subset_of_writes_ends_as_the_store_says(simulate: Simulate, shard: int) -> None:
     """All 325 orders of all subsets, each by a module of its own, hasty and patient, in one world per shard."""
 
@@ -77,7 +78,7 @@ def test_every_permutation_and_drop_subset_of_writes_ends_as_the_store_says(simu
     simulate(scenario, shard)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", shards(6, fast=2))
 def test_notifications_may_be_lost_doubled_and_reordered(simulate: Simulate, seed: int) -> None:
     """What the loop hears is only a hint: with changed hearing the world ends the same, at the latest by resync."""
 
@@ -163,7 +164,7 @@ def _crash_at(simulate: Simulate, seed: int, turn: int) -> None:
     simulate(story, seed, strike)
 
 
-@pytest.mark.parametrize("shard", range(4))
+@pytest.mark.parametrize("shard", shards(4))
 def test_a_kill_after_every_await_converges_without_a_missing_event(simulate: Simulate, shard: int) -> None:
     """The loop's turns of the story's busy seconds are walked through; every one of them is a place to die."""
     total = _story_turns(simulate, 5)
@@ -187,7 +188,7 @@ def test_a_kill_at_any_point_of_any_order_converges(simulate: Simulate, seed: in
 _STEPS = ("read", "have", "write", "written")
 
 
-@pytest.mark.parametrize("nth", range(24))
+@pytest.mark.parametrize("nth", shards(24, fast=6))
 def test_a_leader_frozen_at_any_await_past_its_lease_hits_no_row(simulate: Simulate, nth: int) -> None:
     async def scenario(world: World) -> None:
         world.with_lock = bool(nth % 2)
@@ -382,7 +383,7 @@ def test_a_database_that_is_away_for_a_minute_loses_nothing(simulate: Simulate) 
     simulate(scenario)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", shards(4, fast=2))
 def test_a_random_life_of_many_modules_converges(simulate: Simulate, seed: int) -> None:
     async def scenario(world: World) -> None:
         world.plane("cp0")

@@ -280,6 +280,7 @@ def _pointers(value: Any, pointer: str = "") -> list[str]:
     return [pointer, *below]
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text("abc", max_size=3), VALUES, max_size=4), st.booleans())
 def test_json_is_read_alike_by_every_reader_and_each_value_has_a_place(value: dict[str, Any], spread: bool) -> None:
     text = json.dumps(value, ensure_ascii=False, indent=2 if spread else None)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import structlog
 
+from tests.doubles import quiet
 from tests.doubles.desk import Desk, opened
 
 
@@ -19,4 +20,4 @@ def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     with opened(tmp_path, capsys) as started:
         yield started
-    structlog.reset_defaults()
+    quiet.configure()

@@ -37,6 +37,7 @@ def test_its_own_test_passes(tmp_path: Path) -> None:
     assert "3 passed" in done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.processes
 def test_it_is_discovered_applied_and_called(tmp_path: Path) -> None:
     with running(tmp_path, examples=False) as platform:

@@ -156,6 +156,7 @@ async def test_closing_waits_for_nobody_and_still_ends_what_was_draining(gateway
     await request
 
 
+@pytest.mark.slow
 async def test_a_thousand_changes_leave_nothing_alive(gateway: Any) -> None:
     instances = []
     for generation in range(1000):

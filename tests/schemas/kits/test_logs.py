@@ -9,6 +9,7 @@ import structlog
 
 from schemas.kits import logs
 from schemas.kits.options import LogFormat, LogLevel
+from tests.doubles import quiet
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +19,7 @@ def _undone() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    structlog.reset_defaults()
+    quiet.configure()
 
 
 def test_json_lines_carry_event_level_and_values(capsys: pytest.CaptureFixture[str]) -> None:
