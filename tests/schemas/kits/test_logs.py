@@ -25,11 +25,11 @@ def _undone() -> Iterator[None]:
 def test_json_lines_carry_event_level_and_values(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(LogLevel.INFO, LogFormat.JSON)
     structlog.get_logger("dataplane.tests").info("module serves", module="a")
-    logging.getLogger("some.library").warning("from the library", extra={"port": 1})
-    logging.getLogger("some.library").debug("not shown")
+    logging.getLogger("uvloop_like").warning("from the library", extra={"port": 1})
+    logging.getLogger("uvloop_like").debug("not shown")
     first, second = (json.loads(line) for line in capsys.readouterr().err.splitlines())
     assert (first["event"], first["module"], first["level"]) == ("module serves", "a", "info")
-    assert (second["event"], second["port"], second["logger"]) == ("from the library", 1, "some.library")
+    assert (second["event"], second["port"], second["logger"]) == ("from the library", 1, "uvloop_like")
 
 
 def test_the_console_is_for_people(capsys: pytest.CaptureFixture[str]) -> None:
