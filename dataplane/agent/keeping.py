@@ -172,8 +172,12 @@ class File:
             self.path.absolute().as_uri() + "?mode=rw", uri=True, timeout=_BUSY_SECONDS, isolation_level=None,
             check_same_thread=False,
         )  # fmt: skip
-        database.execute("PRAGMA synchronous = FULL")
-        database.execute("PRAGMA trusted_schema = OFF")
+        try:
+            database.execute("PRAGMA synchronous = FULL")
+            database.execute("PRAGMA trusted_schema = OFF")
+        except sqlite3.Error:
+            database.close()
+            raise
         return database
 
     def _read(self, database: sqlite3.Connection) -> Kept:

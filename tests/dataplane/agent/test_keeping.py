@@ -1,5 +1,6 @@
 """The last good state on disk: the old state or the new one, and one wrong bit refuses all of it."""
 
+import contextlib
 import os
 import random
 import resource
@@ -8,6 +9,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -46,8 +48,19 @@ def proof(revision: int) -> Proof:
     return Proof("store-1", (1, revision), f"{revision:032x}")
 
 
+_OPENED: list[File] = []
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    while _OPENED:
+        _OPENED.pop().close()
+
+
 def opened(path: Path, *, worker: str = "w0", boot: str = "b1") -> File:
-    return File(path, worker=worker, boot=boot)
+    _OPENED.append(File(path, worker=worker, boot=boot))
+    return _OPENED[-1]
 
 
 def loaded(path: Path, **who: str) -> Kept:
@@ -209,7 +222,8 @@ def test_blobs_that_became_text_are_refused_not_misread(filled: Path) -> None:
 
 def test_a_row_of_another_state_of_the_same_file_is_refused(filled: Path) -> None:
     """Each row is right in itself; only together they are not what was saved."""
-    earlier = sqlite3.connect(filled).execute("SELECT * FROM documents WHERE key = 'module.a'").fetchone()
+    with contextlib.closing(sqlite3.connect(filled)) as database:
+        earlier = database.execute("SELECT * FROM documents WHERE key = 'module.a'").fetchone()
     file = opened(filled)
     file.load()
     file.save(proof(4), newest(document("a", 4)), NOW)
