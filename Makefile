@@ -66,7 +66,7 @@ lint: setup ## formatting, style, types, who may import what, published schemas,
 	@$(BIN)/python -m schemas.publishing --check
 	@$(BIN)/python -m pytest -q tests/documents
 
-bench: setup ## measure: apply to live, dispatch at 1 and 1,000 modules, bare FastAPI beside it
+bench: setup ## measure: apply to live, dispatch beside bare FastAPI, changes under load, bulk; ARGS="dispatch"
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 soak: setup ## repeat the journeys against real processes for MINUTES (5) and stop at the first failure

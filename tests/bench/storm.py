@@ -4,6 +4,7 @@ Shown beside a quiet run of the same load, and with the count of answers other t
 """
 
 import asyncio
+import json
 import threading
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def run(folder: Path) -> str:
     with running(folder / "home", examples=False, workers=1) as platform:
         for name in ("steady", "changing"):
             modules.write(platform.modules, name)
-            platform.cli("apply", "--wait", "-f", "-", stdin=modules.text(modules.manifest(name)).decode())
+            platform.cli("apply", "--wait", "-f", "-", stdin=json.dumps(modules.manifest(name)))
         _load(platform)
         taken: dict[str, list[load.Load]] = {"quiet": [], "50 changes": []}
         for number in range(ROUNDS):
