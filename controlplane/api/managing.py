@@ -54,9 +54,9 @@ class Management:
         self._writer = writer
         self._discoverer = discoverer
 
-    async def discover(self, prune: bool = False) -> Response:
-        """Scan the modules path now; with ``prune`` also delete what discovery created and no longer finds."""
-        return answering.answer(await self._discoverer.discover(prune))
+    async def discover(self) -> Response:
+        """Scan the modules path now; nothing is deleted, modules whose source is gone are listed as missing."""
+        return answering.answer(await self._discoverer.discover())
 
     async def modules(
         self,

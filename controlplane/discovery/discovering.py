@@ -112,20 +112,18 @@ class ModuleDiscovery:
         """The digest of the packed source at ``path``, see `sources.Sources.resolve`."""
         return await self._sources.resolve(path)
 
-    async def discover(self, prune: bool = False) -> Json:
+    async def discover(self) -> Json:
         """Scan now.
 
         ``{scanned, applied, unchanged, updated, pinned, missing, failed: [{path, message}], durationSeconds}``:
         module names, but for ``failed``.  ``updated``: modules whose new code was taken; ``pinned``: newer code lies
-        there, but somebody pinned the digest; ``missing``: made by discovery, their source is gone (kept, also with
-        ``prune``).
+        there, but somebody pinned the digest; ``missing``: made by discovery, their source is gone (they stay
+        and serve on).
         """
         async with self._one:
             started = self._clock.monotonic()
             result = await self._discover()
             answer = result.wire(self._clock.monotonic() - started)
-        if prune and result.missing:
-            logger.warning("prune is not offered, modules of lost sources stay", modules=result.missing)
         logger.info(
             "modules path scanned",
             path=str(self._sources.modules_path),

@@ -24,7 +24,7 @@ class Flagged(BaseModuleRouter):
 
 async def test_code_alone_becomes_a_module_with_its_own_words(world: World) -> None:
     sources.write(world.modules, {"analytics_core/__init__.py": sources.EXAMPLE})
-    answer = await world.discovery.discover(prune=False)
+    answer = await world.discovery.discover()
     assert (answer["scanned"], answer["applied"], answer["failed"]) == (1, ["analytics-core"], [])
     record = await world.module("analytics-core")
     assert record.spec["entryPoint"] == "analytics_core:AnalyticsCoreModule"
@@ -140,7 +140,7 @@ async def test_a_lost_source_deletes_nothing_and_is_reported(world: World) -> No
     sources.write(world.modules, {"small.py": sources.SMALL})
     await world.discovery.discover()
     (world.modules / "small.py").unlink()
-    answer = await world.discovery.discover(prune=True)
+    answer = await world.discovery.discover()
     assert answer["missing"] == ["small"]
     assert not (await world.module("small")).deleting
 
