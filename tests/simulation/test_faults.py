@@ -161,7 +161,11 @@ def _crash_at(simulate: Simulate, seed: int, turn: int) -> None:
         assert walked[0] == "DISCOVERED"
         assert walked[-1] == "ACTIVE"
 
-    simulate(story, seed, strike)
+    try:
+        simulate(story, seed, strike)
+    except BaseException as error:
+        error.add_note(f"killed at turn {turn}")
+        raise
 
 
 @pytest.mark.parametrize("shard", shards(4))
