@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from dataplane.gateway import answering, hosting, paths
+from dataplane.gateway import answering, hosting, paths, reaching
 from dataplane.gateway.serving import Served, Target
 from dataplane.gateway.snapshots import Namespace
 from dataplane.runtime import sharing
@@ -81,6 +81,7 @@ async def _run(scope: Scope, receive: Receive, send: Send, target: Target, root:
     inner = dict(scope)
     inner["root_path"] = root + served.prefix
     inner["state"] = served.state.copy()
+    inner[reaching.ROUTE] = target.route
     task = asyncio.current_task()
     assert task is not None, "a request runs in a task"
     served.tasks.add(task)

@@ -6,7 +6,7 @@ cannot be loaded and has no last good generation is here too, with its known rou
 
 import asyncio
 import weakref
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,7 +15,7 @@ from fastapi import FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
 from starlette.routing import BaseRoute, Mount, WebSocketRoute
 
-from dataplane.gateway import answering, matching
+from dataplane.gateway import answering, matching, reaching
 from dataplane.runtime import sharing
 from schemas.module import DesiredModule, Tenancy
 from schemas.paths import ANY_METHOD, WEBSOCKET
@@ -23,6 +23,9 @@ from schemas.policies import EffectivePolicy
 
 if TYPE_CHECKING:
     from dataplane.gateway.describing import Fragment
+
+_Key = tuple[frozenset[str], str]
+"""Methods and path of a route."""
 
 
 class Loaded(Protocol):
@@ -70,6 +73,8 @@ class Target:
     policy: EffectivePolicy
     guarded: bool
     """Whether a caller has to prove anything."""
+    route: BaseRoute | None
+    """What answers inside the module's application; None: its own router is to look for it."""
 
 
 class Served:
@@ -103,8 +108,9 @@ class Served:
         since: datetime,
         instance: Loaded | None,
         trouble: Trouble | None = None,
-        order: Sequence[tuple[frozenset[str], str]] = (),
+        order: Mapping[_Key, BaseRoute | None] | None = None,
     ) -> None:
+        """``order``: the routes of the application as its router tries them."""
         self.name = name
         self.uid = uid
         self.generation = generation
@@ -117,7 +123,7 @@ class Served:
         self.share = sharing.Share(desired.limits.max_threads)
         self.key = (desired.api_version, desired.namespace)
         self.prefix = desired.prefix()
-        self.routes = self._compiled(order)
+        self.routes = self._compiled(order or {})
         self.tasks: set[asyncio.Task[Any]] = set()
         """The requests and WebSockets inside this module."""
         self.emptied: asyncio.Event | None = None
@@ -125,18 +131,23 @@ class Served:
         self.fragment: Fragment | None = None
         """Its part of the merged OpenAPI document, once it was asked for."""
 
-    def _compiled(self, order: Sequence[tuple[frozenset[str], str]]) -> list[matching.Compiled[Target]]:
+    def _compiled(self, order: Mapping[_Key, BaseRoute | None]) -> list[matching.Compiled[Target]]:
         places = {key: place for place, key in enumerate(order)}
         routes = matching.in_order(self.desired.routes, lambda route: route.path)
         routes.sort(key=lambda route: places.get((frozenset(route.methods), route.path), len(places)))
         return matching.faithful(
-            matching.compiled(route.methods, route.path, self._target(route.path, route.policy)) for route in routes
+            matching.compiled(
+                route.methods,
+                route.path,
+                self._target(route.path, route.policy, order.get((frozenset(route.methods), route.path))),
+            )
+            for route in routes
         )
 
-    def _target(self, template: str, policy: EffectivePolicy) -> Target:
+    def _target(self, template: str, policy: EffectivePolicy, route: BaseRoute | None) -> Target:
         # tenancy 'organisation' fails closed until callers have organisations
         guarded = not policy.open or self.desired.tenancy is not Tenancy.SHARED
-        return Target(self, template, policy, guarded)
+        return Target(self, template, policy, guarded, route)
 
     def release(self) -> None:
         """Break the circle through the routes, so that this and what it holds go with their last user."""
@@ -174,7 +185,10 @@ def serve(instance: Loaded, since: datetime) -> Served:
     app.exception_handlers.setdefault(Exception, answering.crashed)
     app.router.routes[:] = matching.in_order(app.router.routes, _sort_path)
     app.middleware_stack = app.build_middleware_stack()
-    order = [_route_key(context) for context in iter_route_contexts(app.router.routes)]
+    near = {id(route) for route in reaching.straighten(app)}
+    order: dict[_Key, BaseRoute | None] = {}
+    for context in iter_route_contexts(app.router.routes):
+        order.setdefault(_route_key(context), context.route if id(context.route) in near else None)
     return Served(instance.name, instance.uid, instance.generation, instance.desired, since, instance, order=order)
 
 
@@ -183,7 +197,7 @@ def _sort_path(route: BaseRoute) -> str | None:
     return f"{path}/{{path:path}}" if isinstance(route, Mount) else path
 
 
-def _route_key(context: RouteContext) -> tuple[frozenset[str], str]:
+def _route_key(context: RouteContext) -> _Key:
     original, path = context.original_route, context.path or ""
     if isinstance(original, Mount):
         return frozenset({ANY_METHOD}), f"{path}/{{path:path}}"
