@@ -1,4 +1,4 @@
-"""A pool of inspections over one warm process that forks a child for each.
+"""A pool of inspections over one warm process that forks children for them.
 
 The process is started at the first need and again after it died.  An inspection that was under way then is done once
 more in a process of its own, so that code which kills its inspector harms nobody but itself.  Called by reconcile and
@@ -28,6 +28,8 @@ logger = structlog.get_logger("controlplane.inspection.inspecting")
 _START_SECONDS: Final = 30.0
 _END_SECONDS: Final = 2.0
 _LINE_MAX: Final = 8 << 20
+_ALONE: Final = 2
+"""Processes of their own at once."""
 _ROOT: Final = Path(__file__).resolve().parents[2]
 _KEPT_ENVIRONMENT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
 _KEPT_PREFIXES: Final = ("PYTHON", "COVERAGE")
@@ -49,6 +51,7 @@ class _Inspector:
         self._numbers = itertools.count(1)
         self._waiting: dict[str, asyncio.Future[InspectionReport]] = {}
         self._reader = asyncio.get_running_loop().create_task(self._read(), name="inspection reports")
+        self._heard = 0.0
 
     @property
     def alive(self) -> bool:
@@ -65,8 +68,7 @@ class _Inspector:
             self._process.stdin.write(line.encode() + b"\n")
             if not self.alive:
                 raise _DiedError
-            async with asyncio.timeout(patience):
-                report = await answer
+            report = await self._answered(answer, patience)
         except (ConnectionError, TimeoutError) as error:
             _kill(self._process)
             await self.close()
@@ -74,6 +76,18 @@ class _Inspector:
         finally:
             self._waiting.pop(number, None)
         return report.model_copy(update={"id": request.id})
+
+    async def _answered(self, answer: "asyncio.Future[InspectionReport]", patience: float) -> InspectionReport:
+        """The answer; TimeoutError when nothing at all was heard for ``patience`` seconds: others may come first."""
+        loop = asyncio.get_running_loop()
+        begin = loop.time()
+        while True:
+            end = max(begin, self._heard) + patience
+            done, _ = await asyncio.wait({answer}, timeout=end - loop.time())
+            if done:
+                return answer.result()
+            if max(begin, self._heard) + patience <= loop.time():
+                raise TimeoutError
 
     async def close(self) -> None:
         """End the process and everything it started: its input ends, and it ends its children and itself."""
@@ -105,18 +119,23 @@ class _Inspector:
         except ValidationError:
             logger.warning("inspection line ignored", line=line[:500].decode(errors="replace"))
             return
+        self._heard = asyncio.get_running_loop().time()
         answer = self._waiting.get(report.id)
         if answer is not None and not answer.done():
             answer.set_result(report)
 
 
 class InspectionPool:
-    """Inspections, ``slots`` at once; `start` it, and `close` it at the end."""
+    """Inspections; `start` it, and `close` it at the end.
 
-    def __init__(self, *, slots: int = 2, command: Sequence[str] = COMMAND, grace: float = 10.0) -> None:
+    Up to ``slots`` are with the process at once, which spreads them over its few children.
+    """
+
+    def __init__(self, *, slots: int = 16, command: Sequence[str] = COMMAND, grace: float = 10.0) -> None:
         self._command = tuple(command)
         self._slots = asyncio.Semaphore(slots)
         self._grace = grace
+        self._turns = asyncio.Semaphore(_ALONE)
         self._starting = asyncio.Lock()
         self._inspector: _Inspector | None = None
         self._closed = False
@@ -136,13 +155,14 @@ class InspectionPool:
 
     async def inspect(self, request: InspectionRequest) -> InspectionReport:
         """The report on ``request``; Unreachable if no inspection process can be had."""
-        patience = request.timeout_seconds + self._grace
+        patience = 2 * request.timeout_seconds + self._grace  # what hangs behind others hangs once more, alone
         async with self._slots:
             try:
                 return await (await self._ready()).ask(request, patience)
             except _DiedError:
                 logger.warning("inspection process died", source=request.source_path, digest=request.digest)
-            return await self._alone(request, patience)
+            async with self._turns:
+                return await self._alone(request, patience)
 
     async def _alone(self, request: InspectionRequest, patience: float) -> InspectionReport:
         if self._closed:

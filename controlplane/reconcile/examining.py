@@ -1,4 +1,4 @@
-"""Inspections in the background: each code with each configuration once, two at a time, kept in the store.
+"""Inspections in the background: each code with each configuration once, some at a time, kept in the store.
 
 What always holds: an answer (good, or wrong code) is kept under its key and never asked for again; what crashed
 or ran out of time is tried again with back-off, and counts as the answer, for this generation only, after three
@@ -32,8 +32,8 @@ from schemas.module import ModuleSpec
 
 logger = structlog.get_logger("controlplane.reconcile.examining")
 
-AT_ONCE = 2
-"""How many inspections run at a time: each is a process that imports a module."""
+AT_ONCE = 16
+"""How many inspections are asked for at a time; the inspector spreads them over a few processes."""
 
 
 class Inspector(Protocol):

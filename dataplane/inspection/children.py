@@ -1,7 +1,9 @@
-"""The throw-away child: limits itself, examines, answers in one length-framed message, and is gone.
+"""The throw-away child: limits itself, examines, answers each request in a length-framed message, and is gone.
 
-Forked by `dataplane.inspection.zygotes`; nothing here returns to the caller's code.  What the examined code prints
-goes to a file in memory, whose tail tells the author where a crash or a hang happened.
+A child takes several requests that wait, since making and ending a process costs more than a plain module's inspection;
+it goes no further than the first one whose code leaves something behind that the next one would find.  Forked by
+`dataplane.inspection.zygotes`; nothing here returns to the caller's code.  What the examined code prints goes to a
+file in memory, whose tail tells the author where a crash or a hang happened.
 """
 
 import ctypes
@@ -11,6 +13,9 @@ import os
 import resource
 import signal
 import sys
+import threading
+import time
+from collections.abc import Sequence
 from typing import Final, NoReturn
 
 from dataplane.inspection import examining
@@ -23,22 +28,28 @@ _ANSWER_FD: Final = 3
 _MEMORY: Final = 2 << 30
 _FILE: Final = 16 << 20
 _FILES: Final = 256
+_GRACE: Final = 2
+"""Seconds of processor time beyond the time that an inspection has."""
 _DIE_WITH_PARENT: Final = 1
 """``PR_SET_PDEATHSIG`` of prctl(2)."""
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
-def run(request: InspectionRequest, answer_fd: int, output_fd: int) -> NoReturn:
-    """Examine ``request`` and end the process; the answer goes to ``answer_fd``, all other output to ``output_fd``."""
+def run(requests: Sequence[InspectionRequest], answer_fd: int, output_fd: int) -> NoReturn:
+    """Examine ``requests`` and end the process; answers go to ``answer_fd``, all other output to ``output_fd``."""
     code = 1
     try:
         _isolate(answer_fd, output_fd)
-        _limit(request.timeout_seconds)
+        _limit(sum(request.timeout_seconds for request in requests))
         faulthandler.enable(file=2)
-        faulthandler.dump_traceback_later(request.timeout_seconds * 0.9, file=2)
-        answer = examining.examine(request).model_dump_json(by_alias=True).encode()
-        _send(len(answer).to_bytes(4, "big") + answer)
+        before = _surroundings()
+        for request in requests:
+            _allow(request.timeout_seconds)
+            answer = examining.examine(request).model_dump_json(by_alias=True).encode()
+            _send(len(answer).to_bytes(4, "big") + answer)
+            if _surroundings() != before:
+                break
         code = 0
     finally:
         os._exit(code)
@@ -67,10 +78,9 @@ def _isolate(answer_fd: int, output_fd: int) -> None:
 def _limit(seconds: float) -> None:
     with open("/proc/self/statm", "rb") as statm:
         mapped = int(statm.read().split()[0]) * resource.getpagesize()
-    processor = int(seconds) + 2
     for what, wanted in (
         (resource.RLIMIT_AS, mapped + _MEMORY),
-        (resource.RLIMIT_CPU, processor),
+        (resource.RLIMIT_CPU, int(seconds) + 2 * _GRACE),
         (resource.RLIMIT_FSIZE, _FILE),
         (resource.RLIMIT_NOFILE, _FILES),
         (resource.RLIMIT_CORE, 0),
@@ -78,6 +88,18 @@ def _limit(seconds: float) -> None:
         hard = resource.getrlimit(what)[1]
         most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(what, (most, most))
+
+
+def _allow(seconds: float) -> None:
+    """Give the next inspection its time: the processor's, and for a last word about where it hangs."""
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    resource.setrlimit(resource.RLIMIT_CPU, (min(int(time.process_time() + seconds) + _GRACE, hard), hard))
+    faulthandler.dump_traceback_later(seconds * 0.9, file=2)
+
+
+def _surroundings() -> tuple[object, ...]:
+    """What code finds when it is imported, beside the host's own modules."""
+    return threading.active_count(), os.getcwd(), dict(os.environ), list(sys.path)
 
 
 def _send(frame: bytes) -> None:

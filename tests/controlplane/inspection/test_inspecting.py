@@ -102,6 +102,35 @@ async def test_code_that_kills_its_inspector_harms_only_itself(inspect: Inspect)
     assert (await inspect(sources.SMALL)).outcome is InspectionOutcome.OK
 
 
+def _told(text: str, say: str = "os.getpid()") -> str:
+    """A module that does ``text`` at its import and reports in its description what ``say`` gives then."""
+    return f"import os\n{text}\n" + sources.SMALL.replace(
+        'module_id="small"', f'module_id="small", description=str({say})'
+    )
+
+
+async def test_many_at_once_share_processes_and_each_is_inspected_once(inspect: Inspect, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    texts = [_told(f"open({str(log)!r}, 'a').write('{number}\\n')") for number in range(24)]
+    reports = await asyncio.gather(*(inspect(text, "m:Small") for text in texts))
+    assert {report.outcome for report in reports} == {InspectionOutcome.OK}
+    assert len({report.candidates[0].description for report in reports}) <= 8
+    assert sorted(map(int, log.read_text().split())) == list(range(24))
+
+
+async def test_what_goes_wrong_behind_others_is_held_against_nobody_else(inspect: Inspect) -> None:
+    rude = _told("import sys\nsys.modules['colorsys'] = None")
+    leaver = _told("os.environ['LEFT'] = 'yes'")
+    polite = [_told(f"import colorsys\nassert 'LEFT' not in os.environ, {number}") for number in range(6)]
+    crash, broken = _told("os._exit(3)"), _told("import nosuch")
+    endless = asyncio.ensure_future(inspect(_told("while True: pass"), "m:Small", timeout=1.0))
+    reports = await asyncio.gather(
+        *(inspect(text, "m:Small") for text in [rude, *polite[:2], leaver, *polite[2:4], crash, broken, *polite[4:]])
+    )
+    assert [report.outcome.value for report in reports] == [*["ok"] * 6, "crashed", "failed", "ok", "ok"]
+    assert (await endless).outcome is InspectionOutcome.TIMED_OUT
+
+
 async def test_settings_and_the_folder_we_run_in_are_hidden_from_the_code(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
