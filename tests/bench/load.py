@@ -59,3 +59,8 @@ def run(host: str, port: int, path: str, *, requests: int, connections: int = 8,
     started = time.perf_counter()
     failures = asyncio.run(all_of_it())
     return Load(len(latencies), time.perf_counter() - started, failures, sorted(latencies))
+
+
+def cpu_seconds(pid: int) -> float:
+    """CPU time of a process, all its threads, by the kernel's own clock (clock_getcpuclockid(3)), to the nanosecond."""
+    return time.clock_gettime((~pid << 3) | 2)
