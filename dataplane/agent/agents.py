@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 
 import structlog
+import uvloop
 
 from dataplane.agent import applying, crossing, following, holding, keeping, loading, reporting, saving, suspecting
 from dataplane.agent.keeping import Place, Slot
@@ -142,7 +143,8 @@ class Agent:
 
     def _live(self) -> None:
         try:
-            asyncio.run(self._run())
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(self._run())
         except Exception as error:
             logger.exception("agent ended")
             if not self._ready.done():

@@ -294,16 +294,16 @@ class Applier:
                 suspects.acquit(module)
 
     async def _place(self, module: Wanted) -> None:
-        mark = planning.fingerprint(module, self._host_version)
-        known = self._quarantine.get(mark)
-        if known is not None:
-            raise LoadFailed(*known)
+        if self._quarantine:
+            known = self._quarantine.get(planning.fingerprint(module, self._host_version))
+            if known is not None:
+                raise LoadFailed(*known)
         try:
             served = await self._loader.load(module)
         except LoadFailed as error:
             if len(self._quarantine) >= _QUARANTINE_SIZE:
                 self._quarantine.pop(next(iter(self._quarantine)))
-            self._quarantine[mark] = (error.reason, error.message)
+            self._quarantine[planning.fingerprint(module, self._host_version)] = (error.reason, error.message)
             raise
         instance = served.instance
         assert instance is not None, "a loaded module has an instance"

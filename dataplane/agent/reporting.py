@@ -1,7 +1,8 @@
 """Says what this worker really serves: one document in ``MODPLANE_WORKERS``, at once on change and every few seconds.
 
-Latest wins: while one report is on its way, changes wait and go out together with the next.  A report that cannot be
-sent is not kept; the next one tells the same and more.  Runs on the agent's loop, goes to NATS.
+Latest wins: while one report is on its way, changes wait and go out together with the next; after a report with a
+long list of pending modules they wait a little longer, so that a thousand modules cost no thousand long lists.  A
+report that cannot be sent is not kept; the next one tells the same and more.  Runs on the agent's loop, goes to NATS.
 """
 
 import asyncio
@@ -23,6 +24,11 @@ INTERVAL_SECONDS: Final = 3.0
 KEPT_SECONDS: Final = 60
 """The bucket forgets a worker's document so long after its last report: garbage collection, not a liveness check."""
 _SEND_SECONDS: Final = 2.0
+_SHORT: Final = 20
+"""Pending modules that a report may list without any wait after it."""
+_PACE_SECONDS: Final = 0.001
+"""Wait after a report for each further pending module."""
+_PAUSE_MAX: Final = 1.0
 
 
 class Reporter:
@@ -38,6 +44,7 @@ class Reporter:
         self._interval = interval
         self._due = asyncio.Event()
         self._sequence = 0
+        self._pause = 0.0
         self._failing = False
 
     def due(self) -> None:
@@ -49,6 +56,8 @@ class Reporter:
         while True:
             self._due.clear()
             await self.send()
+            if self._pause:
+                await self._clock.sleep(self._pause)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._interval):
                     await self._due.wait()
@@ -57,6 +66,7 @@ class Reporter:
         """Send the report of this moment; False if it did not get through."""
         self._sequence += 1
         report = self._make(self._sequence)
+        self._pause = min(max(len(report.pending) - _SHORT, 0) * _PACE_SECONDS, _PAUSE_MAX)
         payload = report.model_dump_json(by_alias=True, exclude_none=True).encode()
         subject = f"$KV.{names.BUCKET_WORKERS}.{report.id}"
         try:

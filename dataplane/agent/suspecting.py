@@ -90,7 +90,7 @@ class Suspects:
 
     def suspected(self, module: Wanted) -> bool:
         """Whether this process's predecessors died while they loaded it."""
-        return self._mark(module) in self._known
+        return bool(self._known) and self._mark(module) in self._known
 
     def verdict(self, module: Wanted) -> str | None:
         """Why the module is not to be loaded any more; None: it may be."""
