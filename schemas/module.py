@@ -80,12 +80,16 @@ class HealthPolicy(Model):
 
 
 class Limits(Model):
-    """What one module may take of a worker."""
+    """What one module may take of a worker; kept by each worker for itself."""
 
     timeout_seconds: Annotated[float, Field(gt=0, le=3600)] = 30
-    """Until the response starts."""
+    """Until the response starts, or a WebSocket is accepted; then the caller gets 504."""
+    idle_timeout_seconds: Annotated[float, Field(gt=0, le=86_400)] = 300
+    """How long nothing may move in a response that has started, or in a WebSocket; then it is cut off."""
     max_body_bytes: Annotated[int, Field(ge=0, le=1 << 34)] = 1_048_576
+    """Of a request's body, or of one WebSocket message; a larger one gets 413, or ends the WebSocket with 1009."""
     max_concurrency: Annotated[int, Field(ge=1, le=100_000)] = 100
+    """Requests and WebSockets inside the module at once; more get 503 with Retry-After."""
     max_threads: Annotated[int, Field(ge=1, le=1_000)] = 20
     """Of the thread pool that runs ``def`` handlers."""
 

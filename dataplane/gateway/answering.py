@@ -26,11 +26,14 @@ _TITLES: Final[Mapping[int, str]] = {
     401: "Unauthorized",
     404: "Not Found",
     405: "Method Not Allowed",
+    413: "Content Too Large",
     500: "Internal Server Error",
+    502: "Bad Gateway",
     503: "Service Unavailable",
+    504: "Gateway Timeout",
 }
 
-_CRASHED: Final = "the module's handler failed; its operator finds the reason in the worker's log"
+CRASHED: Final = "the module's handler failed; its operator finds the reason in the worker's log"
 
 CHALLENGE: Final = ((b"www-authenticate", b'Bearer realm="modplane"'),)
 """Goes with every 401 (RFC 9110 section 11.6.1)."""
@@ -52,7 +55,8 @@ async def problem(
     """Answer with a problem document; a WebSocket is denied with it before it is accepted."""
     body = document(status, detail, scope["path"], **more)
     if scope["type"] == "websocket":
-        await _deny(scope, receive, send, status, body, headers)
+        await receive()
+        await deny(scope, send, body, status, headers)
     else:
         await respond(send, status, body, PROBLEM, headers)
 
@@ -85,25 +89,19 @@ async def redirect(scope: Scope, send: Send, target: bytes) -> None:
     await respond(send, 307, b"", _JSON, [(b"location", location)])
 
 
-async def close(send: Send, code: int) -> None:
+async def close(send: Send, code: int, reason: str = "") -> None:
     """End a WebSocket whose application is gone; a socket that is closed already stays closed."""
     with contextlib.suppress(Exception):
-        await send({"type": "websocket.close", "code": code})
+        await send({"type": "websocket.close", "code": code} | ({"reason": reason} if reason else {}))
 
 
 async def crashed(request: Request, error: Exception) -> Response:
     """The answer to a handler that raised: the caller learns that it did, the log learns why."""
-    return Response(document(500, _CRASHED, request.scope["path"]), status_code=500, media_type=PROBLEM_JSON)
+    return Response(document(500, CRASHED, request.scope["path"]), status_code=500, media_type=PROBLEM_JSON)
 
 
-async def crash(scope: Scope, send: Send) -> None:
-    """The same when no framework answers for us; nothing is sent if an answer has begun."""
-    with contextlib.suppress(Exception):
-        await respond(send, 500, document(500, _CRASHED, scope["path"]), PROBLEM)
-
-
-async def _deny(scope: Scope, receive: Receive, send: Send, status: int, body: bytes, headers: Headers) -> None:
-    await receive()
+async def deny(scope: Scope, send: Send, body: bytes, status: int, headers: Headers = ()) -> None:
+    """Refuse a WebSocket that was not accepted yet with a problem document, or plainly if the server cannot do that."""
     if _DENIAL not in scope.get("extensions", {}):
         await send({"type": "websocket.close", "code": 1008})
         return

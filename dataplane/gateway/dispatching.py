@@ -14,11 +14,12 @@ from collections.abc import Awaitable, Callable
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from dataplane.gateway import answering, hosting, paths, reaching
+from dataplane.gateway import answering, hosting, limiting, paths, reaching
 from dataplane.gateway.serving import Served, Target
 from dataplane.gateway.snapshots import Namespace
 from dataplane.runtime import sharing
 from schemas import names
+from schemas.kits.clocks import Clock, SystemClock
 from schemas.paths import WEBSOCKET
 
 logger = structlog.get_logger("dataplane.gateway.dispatching")
@@ -36,9 +37,10 @@ _DESCRIPTIONS = frozenset({"/openapi.json", "/docs"})
 class Dispatcher:
     """Pure ASGI: no framework stands between the server and a module."""
 
-    def __init__(self, host: hosting.Host, pages: Pages) -> None:
+    def __init__(self, host: hosting.Host, pages: Pages, clock: Clock | None = None) -> None:
         self._host = host
         self._pages = pages
+        self._deadlines = limiting.Deadlines(clock or SystemClock())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request or WebSocket."""
@@ -71,11 +73,17 @@ class Dispatcher:
         elif target.guarded:
             await answering.problem(scope, receive, send, 401, "this route needs a token", answering.CHALLENGE)
         else:
-            await _run(scope, receive, send, target, root)
+            await _run(scope, receive, send, target, root, self._deadlines)
 
 
-async def _run(scope: Scope, receive: Receive, send: Send, target: Target, root: str) -> None:
+async def _run(
+    scope: Scope, receive: Receive, send: Send, target: Target, root: str, deadlines: limiting.Deadlines
+) -> None:
     served = target.served
+    limits = served.desired.limits
+    if len(served.tasks) >= limits.max_concurrency:
+        await _crowded(scope, receive, send, served)
+        return
     app = served.app
     assert app is not None, "a module without trouble has its application"
     inner = dict(scope)
@@ -84,34 +92,47 @@ async def _run(scope: Scope, receive: Receive, send: Send, target: Target, root:
     inner[reaching.ROUTE] = target.route
     task = asyncio.current_task()
     assert task is not None, "a request runs in a task"
+    kind = limiting.Call if scope["type"] == "http" else limiting.Conversation
+    call = kind(deadlines, limits, target, scope, receive, send, task)
+    deadlines.enter(call)
     served.tasks.add(task)
     token = sharing.current.set(served.share)
     try:
-        await app(inner, receive, send)
+        await app(inner, call.receive, call.send)
+        if call.stage <= limiting.HELD:
+            await call.end(*limiting.NO_ANSWER)
     except asyncio.CancelledError:
-        if scope["type"] == "websocket":
-            await answering.close(send, 1012)
-        raise
+        if call.stage != limiting.STOPPED:
+            if scope["type"] == "websocket":
+                await answering.close(send, 1012)
+            raise
+        task.uncancel()
     except BaseException as error:  # noqa: BLE001 - SystemExit in a handler must not end the worker either
-        await _failed(scope, receive, send, target, error)
+        await _failed(call, error)
     finally:
         sharing.current.reset(token)
+        deadlines.leave(call)
         served.left(task)
 
 
-async def _failed(scope: Scope, receive: Receive, send: Send, target: Target, error: BaseException) -> None:
+async def _failed(call: limiting.Call, error: BaseException) -> None:
     """A module's exception has gone through its own handlers: log it once; the caller has, or now gets, an answer."""
+    if call.stage >= limiting.ENDED:
+        return  # the caller has an answer that is not the module's, and the log has its reason
     logger.error(
         "handler failed",
-        module=target.served.name,
-        generation=target.served.generation,
-        route=target.template,
+        module=call.target.served.name,
+        generation=call.target.served.generation,
+        route=call.target.template,
         exc_info=error,
     )
-    if scope["type"] == "websocket":
-        await answering.close(send, 1011)
-    elif not isinstance(error, Exception):  # Starlette answers for Exception before it raises again
-        await answering.crash(scope, send)
+    await call.fail()
+
+
+async def _crowded(scope: Scope, receive: Receive, send: Send, served: Served) -> None:
+    most = served.desired.limits.max_concurrency
+    detail = f"module {served.name} has {most} calls on this worker, as many as it may; try again"
+    await answering.problem(scope, receive, send, 503, detail, limiting.RETRY_AFTER, retryable=True)
 
 
 async def _troubled(scope: Scope, receive: Receive, send: Send, served: Served) -> None:

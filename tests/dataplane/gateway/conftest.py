@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from dataplane.gateway import dispatching, hosting, pages, serving
+from tests.doubles.clock import FakeClock
 from tests.doubles.modules import FakeInstance, Register
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -18,7 +19,9 @@ class Gateway:
         self.host = hosting.Host(grace=5.0)
         self.facts: dict[str, Any] = {"ready": True, "state": "synced", "reason": "", "since": ""}
         self.pages = pages.Pages(self.host, ready=lambda: self.facts, info=lambda: {"plane": "data"}, version="1")
-        self.app = dispatching.Dispatcher(self.host, self.pages)
+        self.clock = FakeClock()
+        """Of the limits: nothing times out unless a test moves it."""
+        self.app = dispatching.Dispatcher(self.host, self.pages, self.clock)
 
     async def install(self, register: Register, **more: Any) -> FakeInstance:
         """Build a fake module and take it into service."""

@@ -1,0 +1,431 @@
+"""What one call may take of a worker, and what it may answer: the limits of a module, kept while it runs.
+
+`Call` (a request) and `Conversation` (a WebSocket) stand between the server and a module.  Through them a body is
+counted as it is received, an answer is looked at before its first byte leaves, and the one timer of the loop
+(`Deadlines`) ends what takes too long: a request that was not answered in time with 504, a stream or WebSocket in which
+nothing moves by cutting it.  Who was answered here is gone as far as the module is concerned: what it still says is
+dropped.
+
+Always: nothing that a module says reaches the wire unless it is one well-formed answer.  A call whose thread still
+works keeps its place until the thread is done, since a thread cannot be ended.  Limits are those of the `Served` that
+the call began with.  Used by `dataplane.gateway.dispatching`; on the serving loop only.
+
+Sources: RFC 9110 sections 5.5, 5.6.2 and 8.6 and RFC 9112 section 6 (what an answer may hold), RFC 6455 section 7.4.
+"""
+
+import asyncio
+import contextvars
+import math
+import re
+from collections.abc import Awaitable
+from typing import Any, Final
+
+import anyio.to_thread
+import structlog
+from starlette.types import Message, Receive, Scope, Send
+
+from dataplane.gateway import answering
+from dataplane.gateway.serving import Target
+from schemas.kits.clocks import Clock
+from schemas.kits.tasks import Tasks
+from schemas.module import Limits
+
+logger = structlog.get_logger("dataplane.gateway.limiting")
+
+TICK_SECONDS: Final = 0.1
+"""How late a deadline may be kept."""
+_PATIENCE_SECONDS: Final = 10.0
+"""How long a handler may go on once its caller was answered here, and again once it is cancelled."""
+
+RETRY_AFTER: Final = ((b"retry-after", b"1"),)
+"""Goes with 503 for a module that has all the calls that it may have."""
+
+NO_ANSWER: Final = (502, "the module ended without an answer")
+_NOT_HTTP: Final = "the module's answer is not valid HTTP; its operator finds the reason in the worker's log"
+_GOING_AWAY, _TOO_BIG, _FAILED = 1001, 1009, 1011
+
+UNANSWERED, HELD, ANSWERING, ANSWERED, ENDED, STOPPED = range(6)
+"""Where a call stands.  HELD: the module declared a length, and nothing is sent until its first bytes agree with it.
+ENDED: answered or cut off here, not by the module; STOPPED: and its task was cancelled from here."""
+
+_PLAIN, _CHUNKED = -1, -2
+_KNOWN_SIZE: Final = 4_096
+_FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
+_known: dict[tuple[bytes, bytes], int] = {}
+"""Header fields that were found well-formed: the length that one declares, or what else it is."""
+_FINAL: Final = range(200, 600)
+"""What an answer's status may be."""
+_USUAL: Final = frozenset(_FINAL) - {204, 304}
+"""Those of an answer with a body."""
+_is_token: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+").fullmatch
+_has_control: Final = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]").search
+_is_length: Final = re.compile(rb"[0-9]{1,18}").fullmatch
+
+
+class Illegal(ValueError):  # noqa: N818 - named for what it is, as in the rest of the house
+    """An answer that may not be sent; says why, for the module's operator."""
+
+
+class Gone(OSError):  # noqa: N818 - the same
+    """The caller has its answer already: what a module gets that goes on sending."""
+
+
+class Deadlines:
+    """Every call that is inside a module, and the one timer that ends those which are over."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._calls: set[Call] = set()
+        self._ending = Tasks(clock)
+        self._watching: asyncio.Task[None] | None = None
+        self.now = clock.monotonic
+        self.leave = self._calls.discard
+        """A call is done."""
+
+    def __len__(self) -> int:
+        """How many calls there are."""
+        return len(self._calls)
+
+    def enter(self, call: "Call") -> None:
+        """A call begins."""
+        self._calls.add(call)
+        if self._watching is None:
+            # not in the context of the request that happens to be the first
+            self._watching = asyncio.get_running_loop().create_task(
+                self._watch(), name="deadlines", context=contextvars.Context()
+            )
+
+    async def _watch(self) -> None:
+        try:
+            await self._clock.sleep(TICK_SECONDS)
+            while self._calls:
+                now = self.now()
+                for call in [call for call in self._calls if call.due <= now]:
+                    call.due = math.inf
+                    self._ending.start(call.expire(), f"end {call.target.served.name} {call.target.template}")
+                await self._clock.sleep(TICK_SECONDS)
+        finally:
+            self._watching = None
+
+
+class Call:
+    """One HTTP request inside a module."""
+
+    # of `_held` and `_left` nobody asks before the answer begins
+    __slots__ = ("_deadlines", "_held", "_left", "_receive", "_send", "_taken", "due", "limits", "scope", "stage",
+                 "target", "task")  # fmt: skip
+
+    _held: Message | None
+    _left: int
+
+    def __init__(
+        self,
+        deadlines: Deadlines,
+        limits: Limits,
+        target: Target,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        task: asyncio.Task[Any],
+    ) -> None:
+        self._deadlines = deadlines
+        self.limits = limits
+        self.target = target
+        self.scope = scope
+        self._receive = receive
+        self._send = send
+        self.task = task
+        self.due: float = deadlines.now() + limits.timeout_seconds
+        """When it is over, by the monotonic clock."""
+        self.stage = UNANSWERED
+        self._taken = 0
+
+    async def receive(self) -> Message:
+        """The next message for the module; over its limit the caller gets 413, and the module that the caller left.
+
+        Once the module answers, what is too much is only not handed over.
+        """
+        most = self.limits.max_body_bytes
+        if self._taken or self.stage > HELD or _declared(self.scope) <= most:
+            while self.stage < ENDED:
+                message = await self._receive()
+                if message["type"] != "http.request":
+                    return message
+                self._taken += len(message.get("body", b""))
+                if self._taken <= most:
+                    return message
+                if self.stage <= HELD:
+                    break
+        if self.stage < ENDED:
+            await self.end(413, f"the body is larger than the {most} bytes that this module takes")
+        return {"type": "http.disconnect"}
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass on what the module says if it is one well-formed answer; 502 for the caller if it is not."""
+        stage = self.stage
+        kind = message["type"]
+        if stage == UNANSWERED and kind == "http.response.start":
+            return self._start(message)
+        if kind == "http.response.body" and HELD <= stage <= ANSWERING:
+            return self._body(message)
+        return self._send(message) if stage < ENDED else _gone()
+
+    def _start(self, message: Message) -> Awaitable[None]:
+        try:
+            length = length_of(message)
+        except Illegal as fault:
+            return self._refuse(str(fault))
+        if length >= 0 and self.scope["method"] != "HEAD":
+            self.stage = HELD
+            self._left = length
+            self._held = message
+            return _nothing()
+        self.stage = ANSWERING
+        self._left = -1
+        self._held = None
+        self.due = self._deadlines.now() + self.limits.idle_timeout_seconds
+        return self._send(message)
+
+    def _body(self, message: Message) -> Awaitable[None]:
+        more = message.get("more_body", False)
+        left = self._left
+        if left >= 0:
+            size = len(message.get("body", b""))
+            if size != left and (size > left or not more):
+                return self._refuse(f"its body is {'longer' if size > left else 'shorter'} than its Content-Length")
+            self._left = left - size
+        if more:
+            self.stage = ANSWERING
+            self.due = self._deadlines.now() + self.limits.idle_timeout_seconds
+        else:
+            self.stage = ANSWERED
+            self.due = math.inf
+        held = self._held
+        if held is None:
+            return self._send(message)
+        self._held = None
+        return self._both(held, message)
+
+    async def _both(self, start: Message, body: Message) -> None:
+        await self._send(start)
+        await self._send(body)
+
+    async def _refuse(self, fault: str) -> None:
+        """The module's answer is none: 502 if the caller heard nothing yet, else the connection ends."""
+        self._tell("answer refused", fault=fault)
+        await self.end(502, _NOT_HTTP)
+        raise Gone(f"the answer was refused: {fault}")
+
+    async def end(self, status: int, detail: str) -> None:
+        """Answer instead of the module, if its answer has not begun; the module is not heard any more."""
+        silent = self.stage <= HELD
+        self.stage = ENDED
+        self.due = self._deadlines.now() + _PATIENCE_SECONDS
+        self._held = None
+        if silent:
+            await self._answer(status, detail)
+
+    async def fail(self) -> None:
+        """The module raised: 500, unless its answer has begun."""
+        if self.stage <= HELD:
+            await self.end(500, answering.CRASHED)
+
+    async def _answer(self, status: int, detail: str) -> None:
+        await answering.problem(self.scope, self._receive, self._send, status, detail)
+
+    async def expire(self) -> None:
+        """Its time is over: end it, and its task too as soon as no thread works for it."""
+        if self.stage <= HELD:
+            self._tell("request timed out", seconds=self.limits.timeout_seconds)
+            await self.end(504, f"the module did not answer within {self.limits.timeout_seconds:g} s")
+        elif self.stage == ANSWERING:
+            self._tell("nothing moved, cut off", seconds=self.limits.idle_timeout_seconds)
+            await self._cut()
+        elif self.stage == STOPPED:
+            self._tell("handler ignores its cancellation")
+            return
+        if self.task in anyio.to_thread.current_default_thread_limiter().statistics().borrowers:
+            self.due = self._deadlines.now() + TICK_SECONDS
+        else:
+            self.stage = STOPPED
+            self.task.cancel()
+            self.due = self._deadlines.now() + _PATIENCE_SECONDS
+
+    async def _cut(self) -> None:
+        await self.end(504, "")
+
+    def _tell(self, event: str, **more: Any) -> None:
+        served = self.target.served
+        logger.warning(event, module=served.name, generation=served.generation, route=self.target.template, **more)
+
+
+class Conversation(Call):
+    """One WebSocket inside a module."""
+
+    __slots__ = ()
+
+    async def receive(self) -> Message:
+        """The next message for the module; one that is too large ends the conversation with 1009."""
+        message = await self._receive()
+        if message["type"] != "websocket.receive" or self.stage != ANSWERING:
+            return message if self.stage < ENDED else {"type": "websocket.disconnect", "code": 1006}
+        self.due = self._deadlines.now() + self.limits.idle_timeout_seconds
+        if _size(message) <= self.limits.max_body_bytes:
+            return message
+        await self._close(_TOO_BIG, f"a message may have {self.limits.max_body_bytes} bytes")
+        return {"type": "websocket.disconnect", "code": _TOO_BIG}
+
+    def send(self, message: Message) -> Awaitable[None]:
+        """Pass on what the module says; an acceptance or a denial must be well-formed."""
+        if self.stage >= ENDED:
+            return _gone()
+        match message["type"]:
+            case "websocket.send":
+                self.due = self._deadlines.now() + self.limits.idle_timeout_seconds
+            case "websocket.accept" | "websocket.http.response.start" as kind:
+                try:
+                    if kind == "websocket.accept":
+                        _check_acceptance(message)
+                    else:
+                        length_of(message)
+                except Illegal as fault:
+                    return self._refuse(str(fault))
+                self.stage = ANSWERING
+                self.due = self._deadlines.now() + self.limits.idle_timeout_seconds
+            case "websocket.close":
+                self.stage = ANSWERED
+                self.due = math.inf
+            case "websocket.http.response.body" if not message.get("more_body", False):
+                self.stage = ANSWERED
+                self.due = math.inf
+        return self._send(message)
+
+    async def fail(self) -> None:
+        """The module raised: 500 before it accepted, else 1011."""
+        if self.stage == ANSWERING:
+            await self._close(_FAILED, "")
+        else:
+            await super().fail()
+
+    async def _answer(self, status: int, detail: str) -> None:
+        body = answering.document(status, detail, self.scope["path"])
+        await answering.deny(self.scope, self._send, body, status)
+
+    async def _cut(self) -> None:
+        await self._close(_GOING_AWAY, "idle")
+
+    async def _close(self, code: int, reason: str) -> None:
+        self.stage = ENDED
+        self.due = self._deadlines.now() + _PATIENCE_SECONDS
+        await answering.close(self._send, code, reason)
+
+
+def length_of(message: Message) -> int:
+    """The length that an answer's start declares, or -1; Illegal if the start must not be sent.
+
+    An answer that has no body by its status (204, 304) declares 0.
+    """
+    status = message.get("status")
+    headers = message.get("headers")
+    if headers.__class__ is not list or status.__class__ is not int or status not in _USUAL:
+        return _length_of_another(message)
+    length = _PLAIN
+    try:
+        for pair in headers:
+            found = _known.get(pair)
+            if found is None:
+                found = _examined(pair)
+            if found != _PLAIN:
+                length = _joined(length, found)
+    except TypeError:  # a pair that is a list
+        return _length_of_another(message)
+    return length if length >= 0 else -1
+
+
+def _length_of_another(message: Message) -> int:
+    """The same for a start that is not as usual, which this makes usual."""
+    status = message.get("status")
+    if not isinstance(status, int) or status not in _FINAL:
+        raise Illegal(f"its status is {status!r}; an answer's is between 200 and 599")
+    message["headers"] = [_pair(pair) for pair in message.get("headers") or ()]
+    length = _PLAIN
+    for pair in message["headers"]:
+        length = _joined(length, _examined(pair))
+    if status not in {204, 304}:
+        return max(length, -1)
+    if length > 0 and status == 204:
+        raise Illegal("it declares a Content-Length, and an answer with 204 has none")
+    message["headers"] = [pair for pair in message["headers"] if pair[0].lower() not in _FRAMING]
+    return 0
+
+
+def _joined(length: int, found: int) -> int:
+    """What the headers say of the length, with one header more; Illegal if they contradict each other."""
+    if found == _PLAIN:
+        return length
+    if length != _PLAIN:
+        raise Illegal("it has two headers that tell its length (Content-Length, Transfer-Encoding)")
+    return found
+
+
+def _pair(pair: Any) -> tuple[bytes, bytes]:
+    try:
+        name, value = pair
+    except (TypeError, ValueError):
+        name = value = None
+    if not isinstance(name, bytes) or not isinstance(value, bytes):
+        raise Illegal("a header is not a pair of bytes")
+    return name, value
+
+
+def _examined(pair: tuple[bytes, bytes]) -> int:
+    """The length that a header declares, or what else it is; Illegal if it must not be sent."""
+    name, value = _pair(pair)
+    if not _is_token(name):
+        raise Illegal(f"{name[:100]!r} is not a header's name")
+    if _has_control(value):
+        raise Illegal(f"its header {name.decode()} holds a control character")
+    found = _PLAIN
+    match name.lower():
+        case b"content-length":
+            if not _is_length(value):
+                raise Illegal("its Content-Length is not a number")
+            found = int(value)
+        case b"transfer-encoding":
+            if value.lower() != b"chunked":
+                raise Illegal("its Transfer-Encoding is not 'chunked'")
+            found = _CHUNKED
+    if len(_known) < _KNOWN_SIZE and len(name) + len(value) < 100:
+        _known[name, value] = found
+    return found
+
+
+def _check_acceptance(message: Message) -> None:
+    """Illegal if the acceptance of a WebSocket must not be sent."""
+    start: dict[str, Any] = {"status": 200, "headers": message.get("headers") or []}
+    length_of(start)
+    message["headers"] = start["headers"]
+    protocol = message.get("subprotocol")
+    if protocol is not None and not _is_token(protocol.encode()):
+        raise Illegal("its subprotocol is not a token")
+
+
+def _declared(scope: Scope) -> int:
+    """The body length that a request's header declares; 0 if none does."""
+    for name, value in scope["headers"]:
+        if name == b"content-length":
+            return int(value) if _is_length(value) else 0
+    return 0
+
+
+def _size(message: Message) -> int:
+    data = message.get("bytes")
+    return len(data if data is not None else message.get("text", "").encode())
+
+
+async def _nothing() -> None:
+    """Sends nothing yet."""
+
+
+async def _gone() -> None:
+    raise Gone("the caller has an answer already")
