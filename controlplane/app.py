@@ -21,9 +21,9 @@ import structlog
 import uvicorn
 import uvloop
 
-from controlplane import errors, settings
+from controlplane import errors, settings, writing
 from controlplane.api import apps
-from controlplane.discovery import discovering, rows
+from controlplane.discovery import discovering, rows, watching
 from controlplane.inspection import inspecting
 from controlplane.messaging import messengers
 from controlplane.reconcile import fleet, leadership, locks, looping
@@ -64,7 +64,7 @@ async def _serve(chosen: settings.Settings, door: socket.socket) -> int:
 
 
 class Engines:
-    """What only the leader runs: the loop, messaging, row edits, retention, and one scan at the start."""
+    """What only the leader runs: the loop, messaging, row edits, retention, and discovery."""
 
     def __init__(self, chosen: settings.Settings, store: stores.Store, clock: SystemClock, link: NatsLink) -> None:
         self._chosen = chosen
@@ -81,6 +81,7 @@ class Engines:
             self.inspector,
             modules_path=chosen.modules_path.absolute(),
             data_dir=chosen.data_dir.absolute(),
+            epoch=lambda: self._epoch() if self.leadership.leads else None,
         )
         self._code_root = chosen.data_dir.absolute() / "code"
         self._store = store
@@ -92,7 +93,9 @@ class Engines:
             self._store, self._clock, self.inspector, self.fleet, self._epoch, code_root=self._code_root
         )
         messenger = messengers.Messaging(self._store, self._link, self._clock, self._epoch, self.fleet)
-        edits = rows.RowEdits(self._store, self.discovery.writer, self._clock, self._epoch, wake=reconciler.wake)
+        self.discovery.wake = reconciler.wake
+        own = writing.Writer(self._store, self._clock, self.discovery, epoch=self._epoch)
+        edits = rows.RowEdits(self._store, own, self._clock, wake=reconciler.wake)
         keeper = keeping.Keeper(self._store, self._clock, self._epoch)
         for body, name in (
             (messenger.run, "messaging"),
@@ -102,7 +105,9 @@ class Engines:
         ):
             self._tasks.supervise(body, name)
         if self._chosen.auto_discover:
-            self._tasks.start(self.discovery.discover(), "first scan")
+            path, poll = self._chosen.modules_path.absolute(), self._chosen.modules_poll_seconds
+            watch = watching.Watching(self.discovery, path, self._clock, poll=poll)
+            self._tasks.supervise(watch.run, "discovery")
         logger.info("engines started", epoch=epoch)
 
     def _epoch(self) -> int:

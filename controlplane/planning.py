@@ -26,7 +26,7 @@ from schemas.problems import Violation
 PATH_GROUP: Final = "spec.source.path"
 
 Digests = Callable[[str], str | None]
-"""From a source path to the digest of the code that lies there now."""
+"""From a source path to the digest of the code that lies there now; errors.SourceInvalid if it cannot be packed."""
 
 
 class Verb(StrEnum):
@@ -231,12 +231,15 @@ def _with_digest(current: Record | None, wanted: Record, digests: Digests, now: 
     owners = owning.owners_of(wanted.managed_fields, owning.DIGEST)
     if set(owners) - {names.MANAGER_DISCOVERY}:
         return wanted
-    path = _path(wanted) or ""
-    digest = digests(path)
+    path, problem = _path(wanted) or "", ""
+    try:
+        digest = digests(path)
+    except errors.SourceInvalid as error:
+        digest, problem = None, error.message
     if digest is None and current is not None and _path(current) == path:
         digest = current.spec["source"].get("digest")
     if digest == wanted.spec["source"].get("digest") and bool(owners) is (digest is not None):
-        return wanted
+        return _source_told(current, wanted, problem, now)
     content, who = _content(wanted), {"kind": wanted.kind, "name": wanted.name, "manager": names.MANAGER_DISCOVERY}
     if digest is None:
         source = {key: value for key, value in wanted.spec["source"].items() if key != "digest"}
@@ -244,7 +247,24 @@ def _with_digest(current: Record | None, wanted: Record, digests: Digests, now: 
         result = owning.update(content, wanted.managed_fields, bare, now=now, **who)
     else:
         result = owning.put_group(content, wanted.managed_fields, owning.DIGEST, digest, now=now, **who)
-    return replace(wanted, spec=result.spec, managed_fields=result.managed_fields)
+    wanted = replace(wanted, spec=result.spec, managed_fields=result.managed_fields)
+    return _source_told(current, wanted, problem, now)
+
+
+def _source_told(current: Record | None, wanted: Record, problem: str, now: datetime) -> Record:
+    """A new generation says from the start whether its source could be packed; discovery keeps saying so."""
+    if current is not None and current.spec == wanted.spec:
+        return wanted
+    status = wanted.status or ModuleStatus().wire()
+    listed = [entry for entry in status.get("conditions", ()) if entry.get("type") != conditions.SOURCE_CURRENT]
+    if problem:
+        told = conditions.condition(
+            conditions.SOURCE_CURRENT, False, conditions.SOURCE_INVALID, problem, wanted.generation + 1, now
+        )
+        listed.append(told.wire())
+    elif len(listed) == len(status.get("conditions", ())):
+        return wanted
+    return replace(wanted, status={**status, "conditions": listed})
 
 
 def _settled(current: Record | None, wanted: Record, now: datetime) -> Step:

@@ -7,6 +7,9 @@ the environment.  `tests/documents` holds ``docs/reference/settings.md`` to this
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
 
 from schemas.kits.options import Options, Port
 from schemas.kits.options import load as load_options
@@ -28,11 +31,15 @@ class Settings(Options):
 
     modules_path: Path = Path("modules")
     """Folder that is scanned for modules and in which ``spec.source.path`` is looked up.  Default ``modules`` in
-    the working folder; a folder that is not there is reported and counts as empty."""
+    the working folder; while a folder is not there, that is reported and nothing is deleted."""
 
     auto_discover: bool = True
-    """Whether the modules path is scanned at start.  Default true: a folder of modules should just run.  Off,
-    ``modplane discover`` scans on demand."""
+    """Whether the modules path is scanned at start and watched from then on.  Default true: a folder of modules should
+    just run.  Off, ``modplane discover`` scans on demand."""
+
+    modules_poll_seconds: Annotated[float, Field(ge=0, le=3_600)] = 0.0
+    """Seconds between two looks at the modules path, for network folders, whose changes the operating system does not
+    tell.  Default 0: be told; where that fails, a look every 2 s takes its place."""
 
     control_host: str = "127.0.0.1"
     """Address the API listens on.  Default loopback: callers are not authenticated yet, so no other machine may

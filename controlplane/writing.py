@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeAlias
 
 import structlog
 
@@ -37,7 +37,10 @@ class SourceResolver(Protocol):
     """Who knows what code lies where."""
 
     async def resolve(self, path: str) -> str | None:
-        """The digest of the packed source below the modules path, packed anew if changed; None: nothing there."""
+        """The digest of the packed source below the modules path, packed anew if changed; None: nothing there.
+
+        errors.SourceInvalid: something is there that cannot be packed.
+        """
         ...
 
 
@@ -62,13 +65,28 @@ class Outcome:
     """Whether the object left the store at once."""
 
 
-class Writer:
-    """Applies, creates, replaces, patches and deletes objects."""
+Also: TypeAlias = Callable[[transactions.Transaction, Sequence[Outcome]], None]
+"""What belongs into the transaction of some writes, beside them; pure over it, as it may run twice."""
 
-    def __init__(self, store: stores.Store, clock: Clock, sources: SourceResolver | None = None) -> None:
+
+class Writer:
+    """Applies, creates, replaces, patches and deletes objects.
+
+    ``epoch``: under which every write is fenced, for those who write as the leader.
+    """
+
+    def __init__(
+        self,
+        store: stores.Store,
+        clock: Clock,
+        sources: SourceResolver | None = None,
+        *,
+        epoch: Callable[[], int] | None = None,
+    ) -> None:
         self._store = store
         self._clock = clock
         self._sources = sources
+        self._epoch = epoch
 
     async def apply(
         self,
@@ -151,6 +169,12 @@ class Writer:
         write = intaking.Write(intaking.Action.DELETE, kind, name, manager=manager, uid=uid, revision=revision)
         return await self._one(write, dry_run=dry_run, reason=reason)
 
+    async def write(
+        self, writes: Sequence[intaking.Write], *, reason: str = "", also: Also | None = None
+    ) -> list[Outcome]:
+        """Writes that were taken in already, in one transaction, with what ``also`` does with their outcomes."""
+        return await self._run(writes, dry_run=False, reason=reason, also=also)
+
     async def _one(self, write: intaking.Write, *, dry_run: bool, reason: str) -> Outcome:
         (outcome,) = await self._run([write], dry_run=dry_run, reason=reason)
         if outcome.error is not None:
@@ -158,8 +182,19 @@ class Writer:
         return outcome
 
     async def _run(
-        self, writes: Sequence[intaking.Write | errors.ModplaneError], *, dry_run: bool, reason: str
+        self,
+        writes: Sequence[intaking.Write | errors.ModplaneError],
+        *,
+        dry_run: bool,
+        reason: str,
+        also: Also | None = None,
     ) -> list[Outcome]:
+        def unit(tx: transactions.Transaction) -> list[Outcome]:
+            outcomes = _carry_out(tx, writes, sources, reason)
+            if also is not None and not sources.missing:
+                also(tx, outcomes)
+            return outcomes
+
         sources = _Sources()
         await self._resolve(sources, _paths(writes))
         for _ in range(_ROUNDS):
@@ -167,7 +202,7 @@ class Writer:
             if dry_run:
                 outcomes = await self._store.read(lambda reading: _foresee(reading, writes, sources, self._clock.now()))
             else:
-                outcomes = await self._store.write(lambda tx: _carry_out(tx, writes, sources, reason))
+                outcomes = await self._store.write(unit, epoch=None if self._epoch is None else self._epoch())
             if not sources.missing:
                 if not dry_run:
                     _tell(outcomes)
@@ -177,20 +212,26 @@ class Writer:
 
     async def _resolve(self, sources: "_Sources", paths: Iterable[str]) -> None:
         for path in sorted(set(paths)):
-            sources.known[path] = None if self._sources is None else await self._sources.resolve(path)
+            try:
+                sources.known[path] = None if self._sources is None else await self._sources.resolve(path)
+            except errors.SourceInvalid as error:
+                sources.known[path] = error
 
 
 class _Sources:
     """Digests that were looked up before the transaction; what it asks for in vain is looked up for the next try."""
 
     def __init__(self) -> None:
-        self.known: dict[str, str | None] = {}
+        self.known: dict[str, str | errors.SourceInvalid | None] = {}
         self.missing: set[str] = set()
 
     def __call__(self, path: str) -> str | None:
         if path not in self.known:
             self.missing.add(path)
-        return self.known.get(path)
+        known = self.known.get(path)
+        if isinstance(known, errors.SourceInvalid):
+            raise known
+        return known
 
 
 def _taken(

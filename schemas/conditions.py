@@ -18,9 +18,13 @@ REGISTERED: Final = "Registered"
 PROGRAMMED: Final = "Programmed"
 HEALTHY: Final = "Healthy"
 READY: Final = "Ready"
+SOURCE_CURRENT: Final = "SourceCurrent"
 SUSPENDED: Final = "Suspended"
 STALLED: Final = "Stalled"
 DELETING: Final = "Deleting"
+
+SOURCE_INVALID: Final = "SourceInvalid"
+"""The reason of `SOURCE_CURRENT` for code that cannot be packed; without older code it is that of `VALID` too."""
 
 ORDER: Final = (
     VALID,
@@ -30,6 +34,7 @@ ORDER: Final = (
     PROGRAMMED,
     HEALTHY,
     READY,
+    SOURCE_CURRENT,
     SUSPENDED,
     STALLED,
     DELETING,

@@ -39,3 +39,11 @@ def manifest(candidate: CandidateReport, path: str) -> Json:
         "metadata": {"name": names.object_name(candidate.module_id)},
         "spec": spec,
     }
+
+
+def double(candidate: CandidateReport, first: str) -> str:
+    """What is wrong with a candidate whose module id another one, with the entry point ``first``, has too."""
+    return (
+        f"{candidate.entry_point} says module_id {candidate.module_id!r}, which {first} has already; "
+        "give one of them another module_id"
+    )

@@ -1,30 +1,29 @@
 """Scan the modules path and make what is there so in the store.
 
-    scan → pack each source → inspect those without a manifest → apply all by modplane-discovery → follow new code
+    look until quiet → scan → pack sources → inspect those without a manifest → apply by modplane-discovery → conclude
 
 Always holds: nothing is forced, a person's fields and pinned digests stay; one bad source or manifest is reported and
-holds up no other; nothing is deleted.  Called by `controlplane.app` at start and by the API on demand (its
-``Discoverer`` port); scans run one at a time.
+holds up no other; what is being written waits until it is quiet; what is deleted is `concluding`'s word.  Only a
+leader scans: by itself (`watching`), and when the API is asked (its ``Discoverer`` port), one scan at a time.  Disk
+is read in threads.
 """
 
 import asyncio
-import hashlib
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
-from pydantic import ValidationError
 
-from controlplane import errors, writing
-from controlplane.admission import owning
-from controlplane.discovery import deriving, scanning, sources
+from controlplane import errors, intaking, writing
+from controlplane.discovery import candidates, concluding, deriving, looking, noting, scanning, sources
 from controlplane.discovery.scanning import Failure
 from controlplane.store import stores
-from controlplane.store.records import Record
-from schemas import digests, names
-from schemas.inspections import CandidateReport, InspectionOutcome, InspectionReport, InspectionRequest
+from schemas import names
+from schemas.documents import canonical_json
+from schemas.inspections import InspectionOutcome, InspectionReport
 from schemas.kits.clocks import Clock
 from schemas.meta import Json
 
@@ -33,24 +32,29 @@ logger = structlog.get_logger("controlplane.discovery.discovering")
 BATCH: Final = 200
 """Manifests per transaction, so that other writers get their turn."""
 
+QUIET: Final = 0.25
+"""Seconds for which a file has to be left alone before it is read."""
+RESTLESS: Final = 2.0
+"""Seconds after which what is still being written is left for later, so that it holds up no other."""
+PATIENCE: Final = 2.0
+"""Seconds for which code has to be gone before that means anything: a folder that is replaced is gone for a moment."""
+BACKSTOP: Final = 60.0
+"""Seconds until the next scan when nothing is told that anything moved."""
+AGAIN: Final = 1.0
+"""Seconds until what failed for a passing reason is tried again."""
 
-class Inspector(Protocol):
-    """Who imports code in a child and tells what it is; see `controlplane.inspection`."""
-
-    @property
-    def host_version(self) -> str:
-        """The version of the host that inspects."""
-        ...
-
-    async def inspect(self, request: InspectionRequest) -> InspectionReport:
-        """The report; a broken module is a report, not an exception."""
-        ...
+_ROUNDS: Final = 3
+_BUSY: Final = f"is being written; it is taken when nobody has touched it for {QUIET:g} s"
 
 
 @dataclass(slots=True)
 class _Item:
     """One manifest to apply, and where it comes from."""
 
+    key: str
+    """Of the place in the modules path that it stands for."""
+    token: str
+    """What it was made of: the same again needs no second apply."""
     path: str
     document: Json
     beside: scanning.Beside | None = None
@@ -72,19 +76,31 @@ class _Result:
     updated: list[str] = field(default_factory=list)
     pinned: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    prunable: list[str] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    held: str = ""
     failed: list[Failure] = field(default_factory=list)
+    again: float | None = None
+    """In how many seconds another scan may say more; None: only a change will."""
 
     def wire(self, seconds: float) -> Json:
+        lists = {word: sorted(getattr(self, word)) for word in _NAMED}
+        failed = [{"path": _text(failure.path), "message": _text(failure.message)} for failure in self.failed]
+        held = self.held or None
         return {
             "scanned": self.scanned,
-            "applied": sorted(self.applied),
-            "unchanged": sorted(self.unchanged),
-            "updated": sorted(self.updated),
-            "pinned": sorted(self.pinned),
-            "missing": sorted(self.missing),
-            "failed": [{"path": failure.path, "message": failure.message} for failure in self.failed],
+            **lists,
+            "held": held,
+            "failed": failed,
             "durationSeconds": round(seconds, 3),
         }
+
+    def look_again(self, seconds: float) -> None:
+        """Another scan is due then, at the latest."""
+        self.again = seconds if self.again is None else min(self.again, seconds)
+
+
+_NAMED: Final = ("applied", "unchanged", "updated", "pinned", "missing", "prunable", "deleted")
 
 
 class ModuleDiscovery:
@@ -94,117 +110,189 @@ class ModuleDiscovery:
         self,
         store: stores.Store,
         clock: Clock,
-        inspector: Inspector,
+        inspector: candidates.Inspector,
         *,
         modules_path: Path,
         data_dir: Path,
-        writer: writing.Writer | None = None,
+        epoch: Callable[[], int | None] | None = None,
+        quiet: float = QUIET,
     ) -> None:
+        """``epoch``: under which this process leads, None while it does not; ``quiet``: see `QUIET`."""
         self._store = store
         self._clock = clock
-        self._inspector = inspector
+        self._epoch = epoch
+        self._quiet = quiet
         self._sources = sources.Sources(modules_path, data_dir)
+        self._scanner = scanning.Scanner(self._sources.modules_path)
+        self._candidates = candidates.Candidates(store, inspector, self._sources.code_root)
         self._one = asyncio.Lock()
-        self.writer = writer or writing.Writer(store, clock, self)
+        self._tree = looking.Tree(looking.Root.MISSING)
+        self._due = 0.0
+        self._found: dict[str, sources.Found] = {}
+        self._settled: dict[str, str] = {}
+        self._absent: dict[str, float] = {}
+        self._refused: set[Failure] = set()
+        self.writer = writing.Writer(store, clock, self)
         """The write path, which asks us in turn for digests (`resolve`)."""
+        self._own = writing.Writer(store, clock, _Scanned(self), epoch=None if epoch is None else self._fence)
+        self.wake: Callable[[str], None] = lambda name: None
+        """Told of a module whose Valid depends on what was found."""
 
     async def resolve(self, path: str) -> str | None:
         """The digest of the packed source at ``path``, see `sources.Sources.resolve`."""
         return await self._sources.resolve(path)
 
-    async def discover(self) -> Json:
-        """Scan now.
+    async def resolve_scanned(self, path: str) -> str | None:
+        """The same, but what the scan under way has found: what came after it is for the next one."""
+        found = self._found.get(path)
+        return await self.resolve(path) if found is None or found.problem else found.digest
 
-        ``{scanned, applied, unchanged, updated, pinned, missing, failed: [{path, message}], durationSeconds}``:
-        module names, but for ``failed``.  ``updated``: modules whose new code was taken; ``pinned``: newer code lies
-        there, but somebody pinned the digest; ``missing``: made by discovery, their source is gone (they stay
-        and serve on).
+    @property
+    def folders(self) -> Mapping[str, tuple[int, int]]:
+        """The folders that the last look saw, see `looking.Tree.folders`."""
+        return self._tree.folders
+
+    async def discover(self, *, prune: bool = False) -> Json:
+        """Scan everything now; ``prune``: delete what discovery made and whose code is gone, however much that is.
+
+        ``{scanned, applied, unchanged, updated, pinned, missing, prunable, deleted, held, failed: [{path, message}],
+        durationSeconds}``: module names, but for ``failed`` and ``held``.  ``updated``: new code was taken; ``pinned``:
+        newer code lies there, but somebody pinned the digest; ``missing``: their code is gone, they stay and serve on;
+        ``prunable``: those of them that a prune deletes; ``held``: why none of them was deleted by itself.
         """
         async with self._one:
+            self._check_leading()
             started = self._clock.monotonic()
-            result = await self._discover()
-            answer = result.wire(self._clock.monotonic() - started)
-        logger.info(
-            "modules path scanned",
-            path=str(self._sources.modules_path),
-            scanned=result.scanned,
-            applied=len(result.applied),
-            unchanged=len(result.unchanged),
-            failed=len(result.failed),
-            missing=len(result.missing),
-            seconds=answer["durationSeconds"],
-        )
-        for failure in result.failed:
-            logger.warning("discovery refused", path=failure.path, error=failure.message)
-        return answer
+            tree, busy = await self._look()
+            self._settled = {}
+            result = await self._scan(tree, busy, None, prune=prune, patience=0.0)
+            return self._told(result, self._clock.monotonic() - started)
 
-    async def _discover(self) -> _Result:
+    async def catch_up(self) -> float:
+        """Scan what moved since the last scan; in how many seconds another look is due."""
+        async with self._one:
+            self._check_leading()
+            started = self._clock.monotonic()
+            tree, busy = await self._look()
+            before = self._tree
+            touched = looking.places(looking.moved(before, tree)) - busy
+            if touched or tree.root is not before.root or started >= self._due:
+                result = await self._scan(tree, busy, touched, prune=False, patience=PATIENCE)
+                self._told(result, self._clock.monotonic() - started, quietly=not touched)
+            self._tree.folders = tree.folders
+            return max(self._due - self._clock.monotonic(), 0.0)
+
+    def _check_leading(self) -> None:
+        if self._epoch is not None and self._epoch() is None:
+            raise errors.Unreachable(
+                "this control plane does not lead (yet), and only the leader discovers; try again soon"
+            )
+
+    def _fence(self) -> int:
+        epoch = self._epoch() if self._epoch is not None else None
+        return -1 if epoch is None else epoch
+
+    async def _look(self) -> tuple[looking.Tree, set[str]]:
+        """The modules path when nobody writes there any more, and what is still being written after a while."""
+        place = self._sources.modules_path
+        tree = await asyncio.to_thread(looking.look, place)
+        if tree.newest < time.time_ns() - int(self._quiet * 1e9):
+            return tree, set()
+        deadline = self._clock.monotonic() + RESTLESS
+        while True:
+            await self._clock.sleep(self._quiet)
+            again = await asyncio.to_thread(looking.look, place)
+            moving, tree = looking.moved(tree, again), again
+            if not moving or self._clock.monotonic() > deadline:
+                return tree, looking.places(moving)
+
+    async def _scan(
+        self, tree: looking.Tree, busy: set[str], touched: Collection[str] | None, *, prune: bool, patience: float
+    ) -> _Result:
+        """``touched``: what moved since the last scan; None: everything is looked at anew."""
         result = _Result()
-        scan = await asyncio.to_thread(scanning.scan, self._sources.modules_path)
+        scan = await asyncio.to_thread(self._scanner.scan, tree, busy)
         result.scanned = len(scan.sources) + len(scan.manifests)
         result.failed += scan.failures
-        packed = await self._packed(scan.sources, result)
-        items = [_Item(beside.path, beside.value, beside) for beside in scan.manifests]
-        bare = {path: digest for path, digest in packed.items() if path not in scan.covered}
-        items += await self._derived(bare, result)
-        await self._apply(items, result)
-        await self._follow({*result.applied, *result.unchanged}, result)
+        modules = await self._store.read(noting.known)
+        named = {source for beside in scan.manifests if (source := beside.source()) is not None}
+        paths = {*scan.sources, *named, *(module.path for module in modules)}
+        self._found = await self._find(tree, busy, touched, paths)
+        for path in scan.sources:
+            if problem := self._found[path].problem:
+                result.failed.append(Failure(path, problem))
+        reports = await self._candidates.reports(self._bare(scan, modules))
+        await self._apply(self._items(scan, reports, result), result)
+        await self._conclude(tree.root, result, prune=prune, patience=patience)
+        if busy or any(found.busy for found in self._found.values()):
+            result.look_again(self._quiet)
+        self._tree = looking.without(tree, busy)
+        self._due = self._clock.monotonic() + (BACKSTOP if result.again is None else result.again)
         return result
 
-    async def _packed(self, paths: Iterable[str], result: _Result) -> dict[str, str]:
-        packed: dict[str, str] = {}
-        for path in paths:
-            digest = await self._sources.resolve(path)
-            if digest is not None:
-                packed[path] = digest
-            elif (problem := self._sources.problem(path)) is not None:
-                result.failed.append(Failure(path, problem))
-        return packed
+    async def _find(
+        self, tree: looking.Tree, busy: Collection[str], touched: Collection[str] | None, paths: set[str]
+    ) -> dict[str, sources.Found]:
+        """What lies at ``paths``, as far as ``tree`` and the disk agree: if not, somebody is at it."""
+        still = paths - set(busy)
+        there = looking.places([*tree.files, *tree.unreadable])
+        moved = still if touched is None else {path for path in still if path in touched or path not in there}
+        found = await self._sources.find(still, lambda path: path not in moved)
+        for path in still:
+            if path not in there:
+                found[path] = sources.Found(busy=found[path].digest is not None)
+        return {**found, **dict.fromkeys(paths - still, sources.Found(busy=True, problem=_BUSY))}
 
-    async def _derived(self, packed: dict[str, str], result: _Result) -> list[_Item]:
-        """Manifests of sources that have none beside them."""
-        reports = await asyncio.gather(*(self._candidates(path, digest) for path, digest in packed.items()))
-        items: list[_Item] = []
+    def _items(
+        self,
+        scan: scanning.Scan,
+        reports: Mapping[str, InspectionReport],
+        result: _Result,
+    ) -> list[_Item]:
+        """Every manifest there is, but for those whose code is being written: written by people, and derived."""
+        items = []
+        for beside in scan.manifests:
+            found = self._found.get(beside.source() or "", sources.Found())
+            if not found.busy:
+                token = f"{found.digest} {found.problem} {canonical_json(beside.value)}"
+                items.append(_Item(f"{beside.path}#{beside.document.index}", token, beside.path, beside.value, beside))
         owners: dict[str, str] = {}
-        for path, report in zip(packed, reports, strict=True):
+        for path, report in reports.items():
             if report.outcome is not InspectionOutcome.OK:
                 result.failed.append(Failure(path, f"{report.reason}: {report.message}"))
+            if not candidates.is_answer(report):
+                result.look_again(AGAIN)
             for candidate in report.candidates:
                 first = owners.setdefault(names.object_name(candidate.module_id), candidate.entry_point)
                 if first == candidate.entry_point:
-                    items.append(_Item(path, deriving.manifest(candidate, path)))
+                    token = self._found[path].digest or ""
+                    items.append(_Item(candidate.entry_point, token, path, deriving.manifest(candidate, path)))
                 else:
-                    result.failed.append(Failure(path, _double(candidate, first)))
+                    result.failed.append(Failure(path, deriving.double(candidate, first)))
         return items
 
-    async def _candidates(self, path: str, digest: str) -> InspectionReport:
-        """What the code offers; asked once per digest and host, then kept in the store."""
-        key = hashlib.sha256(f"candidates|{digest}|{self._inspector.host_version}".encode()).hexdigest()
-        kept = await self._store.read(lambda reading: reading.inspection(key))
-        if kept is not None:
-            try:
-                return InspectionReport.model_validate(kept)
-            except ValidationError:
-                logger.warning("kept inspection unreadable", path=path, digest=digest)
-        root = self._sources.code_root / digests.folder_name(digest)
-        request = InspectionRequest(id=key, root=str(root), source_path=path, digest=digest)
-        try:
-            report = await self._inspector.inspect(request)
-        except errors.ModplaneError as error:
-            return InspectionReport(
-                id=key, outcome=InspectionOutcome.CRASHED, reason="InspectionUnavailable", message=error.message
-            )
-        if report.outcome in (InspectionOutcome.OK, InspectionOutcome.FAILED):
-            await self._store.write(lambda tx: tx.put_inspection(key, report.wire()))
-        return report
+    def _bare(self, scan: scanning.Scan, modules: Sequence[concluding.Known]) -> dict[str, str]:
+        """The digests of sources that have no manifest beside them and were not described by hand alone."""
+        if scan.waiting:
+            return {}
+        described = {each.path for each in modules} - {each.path for each in modules if each.declared}
+        found = {path: self._found[path].digest for path in scan.sources if path not in scan.covered | described}
+        return {path: digest for path, digest in found.items() if digest is not None}
 
     async def _apply(self, items: Sequence[_Item], result: _Result) -> None:
-        for start in range(0, len(items), BATCH):
-            batch = items[start : start + BATCH]
-            outcomes = await self.writer.apply(
+        """Apply the items that are not settled yet."""
+        due = [item for item in items if self._settled.get(item.key) != item.token]
+        self._settled = {item.key: item.token for item in items if self._settled.get(item.key) == item.token}
+        for start in range(0, len(due), BATCH):
+            batch = due[start : start + BATCH]
+            outcomes = await self._own.apply(
                 [item.document for item in batch], manager=names.MANAGER_DISCOVERY, reason="found in the modules path"
             )
             for item, outcome in zip(batch, outcomes, strict=True):
+                if outcome.error is not None and outcome.error.retryable:
+                    result.look_again(AGAIN)
+                else:
+                    self._settled[item.key] = item.token
                 if outcome.error is not None or outcome.record is None:
                     result.failed += item.failures(outcome.error)
                 elif outcome.verb == "unchanged":
@@ -212,53 +300,132 @@ class ModuleDiscovery:
                 else:
                     result.applied.append(outcome.record.name)
 
-    async def _follow(self, seen: set[str], result: _Result) -> None:
-        """Modules that no manifest here speaks of follow their code too, unless somebody pinned it."""
-        for record in await self._store.read(lambda reading: reading.list("Module")):
-            source = record.spec.get("source") or {}
-            digest = await self._sources.resolve(source.get("path") or "")
-            if digest is None:
-                if _made_by_discovery(record) and self._sources.problem(source.get("path") or "") is None:
-                    result.missing.append(record.name)
-            elif digest != source.get("digest") and not record.deleting:
-                await self._take(record, digest, seen, result)
-
-    async def _take(self, record: Record, digest: str, seen: set[str], result: _Result) -> None:
-        if _pinned(record.managed_fields):
-            result.pinned.append(record.name)
-            return
-
-        def change(document: Json) -> Json:
-            if _pinned(document["metadata"].get("managedFields", [])):
-                return document
-            source = {**(document["spec"].get("source") or {}), "digest": digest}
-            return {**document, "spec": {**document["spec"], "source": source}}
-
-        try:
-            await self.writer.edit(
-                "Module", record.name, change, manager=names.MANAGER_DISCOVERY, reason="new code in the modules path"
+    async def _conclude(self, root: looking.Root, result: _Result, *, prune: bool, patience: float) -> None:
+        """Follow code, delete, and note, as `concluding` says; anew when somebody changed a module meanwhile."""
+        for _ in range(_ROUNDS):
+            modules = await self._store.read(noting.known)
+            paths = {module.path for module in modules}
+            self._found |= await self._sources.find(paths - self._found.keys())
+            conclusion = concluding.conclude(
+                modules, self._found, root, prune=prune, absent=self._absent_for(modules), patience=patience
             )
-        except errors.ModplaneError as error:
-            result.failed.append(Failure(record.spec["source"]["path"], f"{record.name}: {error.message}"))
-            return
-        if record.name not in seen:
-            result.updated.append(record.name)
+            if await self._carry_out(conclusion, {module.name: module for module in modules}, result):
+                break
+        else:
+            result.look_again(AGAIN)
+        result.pinned, result.missing = conclusion.pinned, conclusion.missing
+        result.prunable, result.held = conclusion.prunable, conclusion.held
+        if conclusion.waits:
+            result.look_again(patience / 2)
+
+    def _absent_for(self, modules: Iterable[concluding.Known]) -> dict[str, float]:
+        """For how many seconds the code of each module has been gone."""
+        now = self._clock.monotonic()
+        gone = [
+            each.uid for each in modules if not self._found[each.path].digest and not self._found[each.path].problem
+        ]
+        self._absent = {uid: self._absent.get(uid, now) for uid in gone}
+        return {uid: now - since for uid, since in self._absent.items()}
+
+    async def _carry_out(
+        self, conclusion: concluding.Conclusion, modules: Mapping[str, concluding.Known], result: _Result
+    ) -> bool:
+        """Follow, delete and note; whether every module was as it was read."""
+        writes = [_following(modules[name], digest) for name, digest in conclusion.follow.items()]
+        writes += [_deleting(module) for module in conclusion.delete]
+        as_read = True
+        for start in range(0, len(writes), BATCH):
+            batch = writes[start : start + BATCH]
+            outcomes = await self._own.write(batch, reason="its code in the modules path changed or went")
+            for write, outcome in zip(batch, outcomes, strict=True):
+                if isinstance(outcome.error, errors.Conflict | errors.NotFound):
+                    as_read = False
+                elif outcome.error is not None:
+                    result.failed.append(Failure(modules[write.name].path, f"{write.name}: {outcome.error.message}"))
+                elif write.action is intaking.Action.DELETE:
+                    logger.info("module deleted, its code is gone", module=write.name, path=modules[write.name].path)
+                    result.deleted.append(write.name)
+                else:
+                    result.updated.append(write.name)
+        await self._note(conclusion.notes, modules)
+        return as_read
+
+    async def _note(self, notes: Mapping[str, concluding.Note | None], modules: Mapping[str, concluding.Known]) -> None:
+        uids = {name: modules[name].uid for name in notes}
+        listed = list(notes.items())
+        for start in range(0, len(listed), BATCH):
+            batch = dict(listed[start : start + BATCH])
+            await self._store.write(
+                lambda tx, batch=batch: noting.note(tx, batch, uids),  # type: ignore[misc]
+                epoch=None if self._epoch is None else self._fence(),
+            )
+        for name, told in listed:
+            if told is not None:
+                logger.warning("module does not follow its code", module=name, reason=told.reason, message=told.message)
+            if modules[name].digest is None:
+                self.wake(name)
+
+    def _told(self, result: _Result, seconds: float, *, quietly: bool = False) -> Json:
+        """The answer, and in the log what is new about it."""
+        answer = result.wire(seconds)
+        (logger.debug if quietly else logger.info)(
+            "modules path scanned",
+            path=str(self._sources.modules_path),
+            scanned=result.scanned,
+            **{word: len(answer[word]) for word in (*_NAMED, "failed")},
+            seconds=answer["durationSeconds"],
+        )
+        for failure in result.failed:
+            if failure not in self._refused:
+                logger.warning("discovery refused", path=failure.path, error=failure.message)
+        self._refused = set(result.failed)
+        return answer
+
+
+def _following(module: concluding.Known, digest: str) -> intaking.Write:
+    """Take new code."""
+
+    def change(document: Json) -> Json:
+        source = {**(document["spec"].get("source") or {}), "digest": digest}
+        return {**document, "spec": {**document["spec"], "source": source}}
+
+    return intaking.Write(
+        intaking.Action.PATCH,
+        "Module",
+        module.name,
+        edit=change,
+        manager=names.MANAGER_DISCOVERY,
+        uid=module.uid,
+        revision=module.revision,
+    )
+
+
+def _deleting(module: concluding.Known) -> intaking.Write:
+    """Ask for deletion."""
+    return intaking.Write(
+        intaking.Action.DELETE,
+        "Module",
+        module.name,
+        manager=names.MANAGER_DISCOVERY,
+        uid=module.uid,
+        revision=module.revision,
+    )
+
+
+class _Scanned:
+    """The sources as the scan under way has found them."""
+
+    def __init__(self, discovery: ModuleDiscovery) -> None:
+        self._discovery = discovery
+
+    async def resolve(self, path: str) -> str | None:
+        return await self._discovery.resolve_scanned(path)
 
 
 Discovery = ModuleDiscovery
 """The short name, for wiring."""
 
 
-def _pinned(managed_fields: Iterable[Json]) -> bool:
-    return any(owner != names.MANAGER_DISCOVERY for owner in owning.owners_of(managed_fields, owning.DIGEST))
-
-
-def _made_by_discovery(record: Record) -> bool:
-    return names.MANAGER_DISCOVERY in owning.owners_of(record.managed_fields, "spec.entryPoint")
-
-
-def _double(candidate: CandidateReport, first: str) -> str:
-    return (
-        f"{candidate.entry_point} says module_id {candidate.module_id!r}, which {first} has already; "
-        "give one of them another module_id"
-    )
+def _text(told: str) -> str:
+    """Text that can be sent: a file's name may be any bytes."""
+    return told.encode(errors="replace").decode()

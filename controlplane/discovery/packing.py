@@ -1,9 +1,10 @@
 """Pack a source: read its files once, name them by their digest, keep them immutable in the code store.
 
 A source is ``<top>.py`` or the folder ``<top>/``; packed it lies in ``<code root>/<hex digits>/`` under the same top
-name.  Left out: byte code, hidden files, and at the folder's top a manifest and the folder ``tests``, so that neither a
-changed manifest nor a changed test is changed code.  Refused: symbolic links, devices, names that are not UTF-8, too
-many or too large files.  Blocking; called in a thread by `controlplane.discovery.sources`.
+name.  Left out: what `looking` leaves out (byte code, hidden and editors' files), and at the folder's top a manifest
+and the folder ``tests``, so that neither a changed manifest nor a changed test is changed code.  Refused: symbolic
+links, devices, names that are not UTF-8, too many or too large files.  Blocking; called in a thread by
+`controlplane.discovery.sources`.
 """
 
 import contextlib
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from controlplane import errors
+from controlplane.discovery import looking
 from schemas import digests
 
 FILES_MAX: Final = 5_000
@@ -30,8 +32,6 @@ MANIFESTS: Final = frozenset({"module.yaml", "module.yml", "module.json"})
 TESTS: Final = "tests"
 """At the top of a package folder: its tests, no code."""
 
-_SKIPPED_FOLDERS: Final = frozenset({"__pycache__", "node_modules"})
-_SKIPPED_SUFFIXES: Final = (".pyc", ".pyo")
 _TRIES: Final = 3
 
 Fingerprint = tuple[tuple[str, int, int, int, int], ...]
@@ -89,7 +89,8 @@ def pack(place: Path, code_root: Path) -> tuple[str, Listing]:
             digest = digests.source_digest(contents)
             _keep(code_root, digest, contents)
             return digest, before
-    raise errors.SourceInvalid(f"{place}: the files changed while they were read; try again when they are quiet")
+    message = f"{place}: the files changed while they were read; try again when they are quiet"
+    raise errors.SourceInvalid(message, retryable=True)
 
 
 def kept(code_root: Path, digest: str) -> bool:
@@ -116,13 +117,11 @@ def _refuse_links(modules_path: Path, place: Path) -> None:
 def _entries(folder: Path, root: Path) -> Iterator[tuple[str, int, int, int, int]]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(".") or entry.name.endswith(_SKIPPED_SUFFIXES):
-                continue
-            if folder == root and entry.name in MANIFESTS:
+            if looking.is_left_out(entry.name) or (folder == root and entry.name in MANIFESTS):
                 continue
             path = Path(entry.path)
             if entry.is_dir(follow_symlinks=False):
-                if entry.name not in _SKIPPED_FOLDERS and not (folder == root and entry.name == TESTS):
+                if not (folder == root and entry.name == TESTS):
                     yield from _entries(path, root)
                 continue
             yield _entry(path, f"{root.name}/{path.relative_to(root).as_posix()}")

@@ -1,19 +1,21 @@
 """A person's SQL becomes manifests: each queued edit of a mirror row is an ordinary write by manager ``sql``.
 
-Always holds: edits of one row are taken in their order; an edit of an object that is on its way out waits until it is
-gone; nonsense is written beside the row and fails that row alone.  An edit may be taken twice (the process died
-between the write and its settling), which comes to the same.  Run by `controlplane.app` on the leader: one query
-every half second, whatever the number of rows.
+Always holds: edits of one row are taken in their order, each in the transaction that takes it off the queue, so none
+is taken twice; an edit of an object that is on its way out waits until it is gone; nonsense is written beside the row
+and fails that row alone.  Run by `controlplane.app` on the leader: one query every half second, whatever the number of
+rows.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 
-from controlplane import errors, writing
-from controlplane.store import mirrors, stores, transactions
+from controlplane import errors, intaking, writing
+from controlplane.admission import merging
+from controlplane.store import mirrors, readings, stores, transactions
 from controlplane.store.records import RowEdit
 from schemas import names
 from schemas.kits.clocks import Clock
@@ -45,35 +47,38 @@ _TABLES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Verdict:
-    """What became of an edit."""
+@dataclass(slots=True)
+class _Plan:
+    """What one edit asks for, and what became of it."""
 
     edit: RowEdit
-    error: str | None = None
-    waits: bool = False
+    writes: Sequence[intaking.Write] = ()
+    faults: Sequence[errors.ModplaneError] = ()
+
+    @property
+    def waits(self) -> bool:
+        """Whether it cannot be done yet."""
+        return any(fault.retryable for fault in self.faults)
+
+    @property
+    def error(self) -> str | None:
+        """Why it cannot be done."""
+        return next((fault.message for fault in self.faults), None)
 
 
 class RowEdits:
     """Takes people's edits of the mirror tables.
 
-    ``epoch`` fences the settling: a leader of the past takes nothing off the queue.  ``wake`` is told each Module whose
-    edit was settled, because a refusal shows in its status.
+    ``writer`` should be fenced: then a leader of the past takes nothing off the queue.  ``wake`` is told each Module
+    whose edit was settled, because a refusal shows in its status.
     """
 
     def __init__(
-        self,
-        store: stores.Store,
-        writer: writing.Writer,
-        clock: Clock,
-        epoch: Callable[[], int] | None = None,
-        *,
-        wake: Callable[[str], None] | None = None,
+        self, store: stores.Store, writer: writing.Writer, clock: Clock, *, wake: Callable[[str], None] | None = None
     ) -> None:
         self._store = store
         self._writer = writer
         self._clock = clock
-        self._epoch = epoch
         self._wake = wake
 
     async def run(self) -> None:
@@ -85,108 +90,108 @@ class RowEdits:
     async def sweep(self) -> int:
         """Take every edit that is queued now; how many were settled."""
         edits = await self._store.read(lambda reading: reading.row_edits(_LIMIT))
-        if not edits:
-            return 0
-        verdicts: list[_Verdict] = []
         held: set[tuple[str, str]] = set()
+        settled = 0
+        for group in _groups(edits):
+            for plan in await self._taken([edit for edit in group if _key(edit) not in held]):
+                if plan.waits:
+                    held.add(_key(plan.edit))
+                else:
+                    settled += 1
+                    self._tell(plan)
+        return settled
+
+    def _tell(self, plan: _Plan) -> None:
+        edit = plan.edit
+        if plan.error is not None:
+            logger.warning("row edit refused", table=edit.table, row=edit.row_id, error=plan.error)
+        if self._wake is not None and _TABLES[edit.table].kind == "Module":
+            self._wake(names.object_name(edit.row_id))
+
+    async def _taken(self, edits: Sequence[RowEdit]) -> list[_Plan]:
+        """Take edits together; one that makes us fail is found by taking each alone."""
+        if not edits:
+            return []
+        plans = await self._store.read(lambda reading: [_planned(reading, edit) for edit in edits])
         try:
-            for group in _groups(edits):
-                ready = [edit for edit in group if _key(edit) not in held]
-                for verdict in await self._taken(ready):
-                    if verdict.waits:
-                        held.add(_key(verdict.edit))
-                    else:
-                        verdicts.append(verdict)
-        finally:
-            await self._settle(verdicts)
-        return len(verdicts)
-
-    async def _settle(self, verdicts: Sequence[_Verdict]) -> None:
-        if not verdicts:
-            return
-
-        def settle(tx: transactions.Transaction) -> None:
-            for verdict in verdicts:
-                tx.settle_row_edit(verdict.edit, verdict.error)
-
-        await self._store.write(settle, epoch=None if self._epoch is None else self._epoch())
-        for verdict in verdicts:
-            edit = verdict.edit
-            if verdict.error is not None:
-                logger.warning("row edit refused", table=edit.table, row=edit.row_id, error=verdict.error)
-            if self._wake is not None and _TABLES[edit.table].kind == "Module":
-                self._wake(names.object_name(edit.row_id))
-
-    async def _taken(self, edits: Sequence[RowEdit]) -> list[_Verdict]:
-        try:
-            return await self._attempted(edits)
+            await self._carry_out(plans)
         except errors.ModplaneError:
             raise
         except Exception as error:
             if len(edits) > 1:
-                return [verdict for edit in edits for verdict in await self._taken([edit])]
+                return [plan for edit in edits for plan in await self._taken([edit])]
             logger.exception("row edit failed", table=edits[0].table, row=edits[0].row_id)
             message = f"this edit could not be taken ({type(error).__name__}: {error}); write the row in another way"
-            return [_Verdict(edits[0], message)]
+            plans = [_Plan(edits[0], faults=[errors.ModplaneError(message)])]
+            await self._carry_out(plans)
+        return plans
 
-    async def _attempted(self, edits: Sequence[RowEdit]) -> list[_Verdict]:
-        if not edits:
-            return []
-        if edits[0].operation == "INSERT":
-            return await self._inserted(edits)
-        (edit,) = edits
-        try:
-            await (self._updated(edit) if edit.operation == "UPDATE" else self._deleted(edit.table, edit.row_id))
-        except errors.StoreError:
-            raise
-        except errors.ModplaneError as error:
-            return [_refused(edit, error)]
-        return [_Verdict(edit)]
+    async def _carry_out(self, plans: Sequence[_Plan]) -> None:
+        """Write and settle, in one transaction."""
+        writes = [write for plan in plans for write in plan.writes]
 
-    async def _inserted(self, edits: Sequence[RowEdit]) -> list[_Verdict]:
-        verdicts: list[_Verdict] = []
-        documents: list[tuple[RowEdit, Json]] = []
-        for edit in edits:
-            try:
-                documents.append((edit, _TABLES[edit.table].manifest(edit.new or {})))
-            except errors.ModplaneError as error:
-                verdicts.append(_refused(edit, error))
-        if documents:
-            outcomes = await self._writer.apply(
-                [document for _, document in documents], manager=names.MANAGER_SQL, reason=_REASON
-            )
-            for (edit, _), outcome in zip(documents, outcomes, strict=True):
-                verdicts.append(_Verdict(edit) if outcome.error is None else _refused(edit, outcome.error))
-        return verdicts
+        def settle(tx: transactions.Transaction, outcomes: Sequence[writing.Outcome]) -> None:
+            left = iter(zip(writes, outcomes, strict=True))
+            for plan in plans:
+                if plan.writes:
+                    plan.faults = _faults(itertools.islice(left, len(plan.writes)))
+                if not plan.waits:
+                    tx.settle_row_edit(plan.edit, plan.error)
 
-    async def _updated(self, edit: RowEdit) -> None:
-        table, old, new = _TABLES[edit.table], edit.old or {}, edit.new or {}
-        name = mirrors.row_name(new)
-        if mirrors.row_name(old) != name:
-            await self._deleted(edit.table, str(old.get("id", "")))
-            await self._applied(table.manifest(new))
-            return
-        record, refused = await self._store.read(
-            lambda reading: (reading.get(table.kind, name), table.kind == "Module" and reading.row_error(name))
+        await self._writer.write(writes, reason=_REASON, also=settle)
+
+
+def _faults(outcomes: Iterable[tuple[intaking.Write, writing.Outcome]]) -> list[errors.ModplaneError]:
+    """What was refused; a row that is deleted and was no object is no fault."""
+    return [
+        outcome.error
+        for write, outcome in outcomes
+        if outcome.error is not None
+        and not (write.action is intaking.Action.DELETE and isinstance(outcome.error, errors.NotFound))
+    ]
+
+
+def _planned(reading: readings.Reading, edit: RowEdit) -> _Plan:
+    """What an edit asks for, as things stand."""
+    try:
+        return _Plan(edit, _writes(reading, edit))
+    except errors.ModplaneError as error:
+        return _Plan(edit, faults=[error])
+
+
+def _writes(reading: readings.Reading, edit: RowEdit) -> list[intaking.Write]:
+    table, old, new = _TABLES[edit.table], edit.old or {}, edit.new or {}
+    if edit.operation == "DELETE":
+        return [_delete(table, edit.row_id)]
+    if edit.operation == "INSERT":
+        return [_apply(table, new)]
+    name = mirrors.row_name(new)
+    if mirrors.row_name(old) != name:
+        return [_delete(table, str(old.get("id", ""))), _apply(table, new)]
+    record = reading.get(table.kind, name)
+    if record is None:
+        return [_apply(table, new)]
+    refused = table.kind == "Module" and reading.row_error(name)
+    patch = table.patch(table.row(record) if refused else old, new)
+    if not patch:
+        return []
+    return [
+        intaking.Write(
+            intaking.Action.PATCH,
+            table.kind,
+            name,
+            edit=lambda document: merging.merge_patch(document, patch),
+            manager=names.MANAGER_SQL,
         )
-        if record is None:
-            await self._applied(table.manifest(new))
-            return
-        patch = table.patch(table.row(record) if refused else old, new)
-        if patch:
-            await self._writer.merge_patch(table.kind, name, patch, manager=names.MANAGER_SQL, reason=_REASON)
+    ]
 
-    async def _applied(self, document: Json) -> None:
-        (outcome,) = await self._writer.apply([document], manager=names.MANAGER_SQL, reason=_REASON)
-        if outcome.error is not None:
-            raise outcome.error
 
-    async def _deleted(self, table: str, row_id: str) -> None:
-        name = names.object_name(row_id)
-        try:
-            await self._writer.delete(_TABLES[table].kind, name, manager=names.MANAGER_SQL, reason=_REASON)
-        except errors.NotFound:
-            logger.info("row deleted that was no object", table=table, row=row_id)
+def _apply(table: _Table, row: Row) -> intaking.Write:
+    return intaking.intake(intaking.Action.APPLY, table.manifest(row), manager=names.MANAGER_SQL)
+
+
+def _delete(table: _Table, row_id: str) -> intaking.Write:
+    return intaking.Write(intaking.Action.DELETE, table.kind, names.object_name(row_id), manager=names.MANAGER_SQL)
 
 
 def _groups(edits: Sequence[RowEdit]) -> Iterator[list[RowEdit]]:
@@ -209,7 +214,3 @@ def _groups(edits: Sequence[RowEdit]) -> Iterator[list[RowEdit]]:
 
 def _key(edit: RowEdit) -> tuple[str, str]:
     return (edit.table, names.object_name(edit.row_id))
-
-
-def _refused(edit: RowEdit, error: errors.ModplaneError) -> _Verdict:
-    return _Verdict(edit, waits=True) if error.retryable else _Verdict(edit, error.message)

@@ -1,21 +1,22 @@
 """What lies in the modules path: sources, and manifests beside them.
 
 ``x.py`` and folders with Python files are sources; ``*.yaml``, ``*.yml`` and ``*.json`` at the top, and
-``module.yaml`` (``.yml``, ``.json``) inside a source's folder, are manifests.  Blocking; called in a thread by
-`controlplane.discovery.discovering`.  One unreadable thing is told and holds up no other.
+``module.yaml`` (``.yml``, ``.json``) inside a source's folder, are manifests.  A file that did not change is not read
+again.  Blocking; called in a thread by `controlplane.discovery.discovering` with what `looking` saw.  One unreadable
+thing is told and holds up no other.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from controlplane.admission import composing
-from controlplane.discovery import packing
+from controlplane.discovery import looking, packing
 from schemas.meta import Json
 from schemas.problems import Violation
 
-_SUFFIXES: Final = frozenset({".yaml", ".yml", ".json"})
+_SUFFIXES: Final = (".yaml", ".yml", ".json")
 _NO_MODULES: Final = frozenset({"conftest.py", "setup.py"})
 
 
@@ -64,49 +65,98 @@ class Scan:
     failures: list[Failure] = field(default_factory=list)
     covered: set[str] = field(default_factory=set)
     """Sources that a manifest speaks of, be it broken: nothing is derived for them."""
+    waiting: list[str] = field(default_factory=list)
+    """Manifests that are being written: until they are read, nobody knows which sources they speak of."""
 
 
-def scan(modules_path: Path) -> Scan:
-    """Look at the modules path; a path that is not there is a failure, not an empty folder."""
-    found = Scan()
-    try:
-        entries = sorted(modules_path.iterdir())
-    except OSError as error:
-        why = error.strerror or str(error)
-        found.failures.append(
-            Failure(str(modules_path), f"the modules path cannot be read: {why}; make it or set MODPLANE_MODULES_PATH")
-        )
+@dataclass(slots=True)
+class _Entry:
+    """What lies at the top of the modules path under one name."""
+
+    is_folder: bool = False
+    has_code: bool = False
+    manifests: list[str] = field(default_factory=list)
+
+
+class Scanner:
+    """Scans one modules path; remembers the manifests that it read."""
+
+    def __init__(self, modules_path: Path) -> None:
+        self._modules_path = modules_path
+        self._read: dict[str, tuple[looking.Stamp, list[composing.Document]]] = {}
+
+    def scan(self, tree: looking.Tree, busy: Collection[str] = ()) -> Scan:
+        """What ``tree`` holds; manifests in ``busy`` are being written and are left for later."""
+        found = Scan()
+        if tree.why:
+            message = f"the modules path cannot be read: {tree.why}; make it or set MODPLANE_MODULES_PATH"
+            found.failures.append(Failure(str(self._modules_path), message))
+            return found
+        for path, why in sorted(tree.unreadable.items()):
+            found.failures.append(Failure(path, f"cannot be read: {why}; check its permissions"))
+        for name, entry in sorted(_entries(tree).items()):
+            self._take(found, name, entry, tree, busy)
+        self._read = {path: kept for path, kept in self._read.items() if path in tree.files}
         return found
-    for entry in entries:
-        if entry.name.startswith((".", "_")):
-            continue
+
+    def _take(self, found: Scan, name: str, entry: _Entry, tree: looking.Tree, busy: Collection[str]) -> None:
+        if entry.has_code:
+            _take_source(found, name.removesuffix(".py"), f"{name}/" if entry.is_folder else name)
+        elif entry.is_folder and entry.manifests:
+            message = "there is a manifest but no Python file beside it; put the module's code there"
+            found.failures.append(Failure(f"{name}/", message))
+        elif not entry.is_folder and tree.is_link(name):
+            message = "a symbolic link is not followed; put the files themselves into the modules path"
+            found.failures.append(Failure(name, message))
+            return
+        for path in sorted(entry.manifests):
+            if entry.is_folder:
+                found.covered.add(name)
+            if path in busy:
+                found.waiting.append(path)
+            else:
+                self._take_manifest(found, path, tree.files[path])
+
+    def _take_manifest(self, found: Scan, path: str, stamp: looking.Stamp) -> None:
         try:
-            _take(found, entry, modules_path)
+            documents = self._documents(path, stamp)
         except OSError as error:
-            found.failures.append(Failure(entry.name, f"cannot be read: {error.strerror}; check its permissions"))
+            found.failures.append(Failure(path, f"cannot be read: {error.strerror}; check its permissions"))
+            return
+        for document in documents:
+            if not document.problems and not _is_manifest(document.value, path):
+                continue
+            found.failures.extend(places(path, document, document.problems))
+            if not document.problems:
+                beside = Beside(path, document)
+                found.manifests.append(beside)
+                if (source := beside.source()) is not None:
+                    found.covered.add(source)
+
+    def _documents(self, path: str, stamp: looking.Stamp) -> list[composing.Document]:
+        kept = self._read.get(path)
+        if kept is None or kept[0] != stamp:
+            syntax: composing.Syntax = "json" if path.endswith(".json") else "yaml"
+            data = (self._modules_path / path).read_bytes()
+            kept = self._read[path] = (stamp, list(composing.compose(data, syntax=syntax)))
+        return kept[1]
+
+
+def _entries(tree: looking.Tree) -> dict[str, _Entry]:
+    """What may be a source or a manifest at the top of the modules path, by name."""
+    found: dict[str, _Entry] = {}
+    for path in tree.files:
+        top, *inside = path.split("/")
+        if top.startswith("_"):
+            continue
+        entry = found.setdefault(top, _Entry(is_folder=bool(inside)))
+        if not inside:
+            entry.has_code = top.endswith(".py") and top not in _NO_MODULES
+            entry.manifests += [path] if top.endswith(_SUFFIXES) else []
+        else:
+            entry.has_code |= len(inside) <= 2 and path.endswith(".py")
+            entry.manifests += [path] if len(inside) == 1 and inside[0] in packing.MANIFESTS else []
     return found
-
-
-def _take(found: Scan, entry: Path, modules_path: Path) -> None:
-    if entry.is_dir():
-        _take_folder(found, entry, modules_path)
-    elif entry.suffix in _SUFFIXES:
-        _take_manifest(found, entry, modules_path)
-    elif entry.suffix == ".py" and entry.name not in _NO_MODULES:
-        _take_source(found, entry.stem, entry.name)
-
-
-def _take_folder(found: Scan, folder: Path, modules_path: Path) -> None:
-    manifests = sorted(folder / name for name in packing.MANIFESTS if (folder / name).is_file())
-    if any(folder.glob("*.py")) or any(folder.glob("*/*.py")):
-        _take_source(found, folder.name, f"{folder.name}/")
-    elif manifests:
-        found.failures.append(
-            Failure(f"{folder.name}/", "there is a manifest but no Python file beside it; put the module's code there")
-        )
-    for manifest in manifests:
-        found.covered.add(folder.name)
-        _take_manifest(found, manifest, modules_path)
 
 
 def _take_source(found: Scan, top: str, shown: str) -> None:
@@ -119,20 +169,6 @@ def _take_source(found: Scan, top: str, shown: str) -> None:
     )
 
 
-def _take_manifest(found: Scan, file: Path, modules_path: Path) -> None:
-    path = file.relative_to(modules_path).as_posix()
-    syntax: composing.Syntax = "json" if file.suffix == ".json" else "yaml"
-    for document in composing.compose(file.read_bytes(), syntax=syntax):
-        if not document.problems and not _is_manifest(document.value, file):
-            continue
-        found.failures.extend(places(path, document, document.problems))
-        if not document.problems:
-            beside = Beside(path, document)
-            found.manifests.append(beside)
-            if (source := beside.source()) is not None:
-                found.covered.add(source)
-
-
 def places(path: str, document: composing.Document, problems: Iterable[Violation]) -> Iterator[Failure]:
     """Each problem of a document as a failure at its line and column."""
     for problem in problems:
@@ -141,6 +177,6 @@ def places(path: str, document: composing.Document, problems: Iterable[Violation
         yield Failure(f"{path}:{line}:{column}", f"{where}{problem.message}")
 
 
-def _is_manifest(value: Json, file: Path) -> bool:
+def _is_manifest(value: Json, path: str) -> bool:
     """JSON at the top may be a module's data; YAML, or anything with our words, is meant as a manifest."""
-    return file.suffix != ".json" or file.name in packing.MANIFESTS or "apiVersion" in value
+    return not path.endswith(".json") or path.rpartition("/")[2] in packing.MANIFESTS or "apiVersion" in value

@@ -1,11 +1,13 @@
 """Which code lies where: from a source path to the digest of its packed files.
 
-The `SourceResolver` of the write path.  A source whose files were not touched is not read again; one that cannot be
-packed has no digest, and `problem` says why.  Called on the control plane's loop; disk is read in threads.
+The `SourceResolver` of the write path, and what a scan asks about many paths at once.  A source whose files were not
+touched is not read again; one that cannot be packed says why.  Called on the control plane's loop; disk is read in
+threads.
 """
 
 import asyncio
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -29,6 +31,18 @@ class _Known:
     """Whether the files had been left alone for a while when they were read: only then the fingerprint tells all."""
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What lies at a source path."""
+
+    digest: str | None = None
+    """Of the packed code; None: there is none, or it cannot be packed."""
+    problem: str = ""
+    """Why it cannot be packed."""
+    busy: bool = False
+    """Whether it is being written, so that another look may say something else."""
+
+
 class Sources:
     """The modules path, and the code store below the data folder."""
 
@@ -37,35 +51,49 @@ class Sources:
         self.code_root = data_dir.absolute() / "code"
         self._known: dict[str, _Known] = {}
         self._whole: set[str] = set()
-        self._problems: dict[str, str] = {}
+        self._found: dict[str, Found] = {}
 
     async def resolve(self, path: str) -> str | None:
         """The digest of the packed source at ``path`` below the modules path, packed anew if it changed.
 
-        None: nothing is there, or it cannot be packed (then `problem` tells why).
+        None: nothing is there.  errors.SourceInvalid: it cannot be packed.
         """
-        try:
-            digest = await asyncio.to_thread(self._resolve, path)
-        except errors.SourceInvalid as error:
-            self._problems[path] = error.message
-            logger.warning("source refused", path=path, error=error.message)
-            return None
-        self._problems.pop(path, None)
-        return digest
+        found = (await self.find([path]))[path]
+        if found.problem:
+            raise errors.SourceInvalid(found.problem, retryable=found.busy)
+        return found.digest
 
-    def problem(self, path: str) -> str | None:
-        """Why the source at ``path`` could not be packed the last time; None: it could, or is not there."""
-        return self._problems.get(path)
+    async def find(self, paths: Iterable[str], same: Callable[[str], bool] = lambda path: False) -> dict[str, Found]:
+        """What lies at each of ``paths``; where ``same`` says that nothing moved, what was found there the last time.
+
+        All in one thread, so that a thousand sources are one hop.
+        """
+        return await asyncio.to_thread(
+            lambda: {
+                path: self._found[path] if path in self._found and same(path) else self._look(path) for path in paths
+            }
+        )
+
+    def _look(self, path: str) -> Found:
+        try:
+            found = Found(self._resolve(path))
+        except errors.SourceInvalid as error:
+            found = Found(problem=error.message, busy=error.retryable)
+            if self._found.get(path) != found:
+                logger.warning("source refused", path=path, error=error.message)
+        self._found[path] = found
+        return found
 
     def _resolve(self, path: str) -> str | None:
-        place = packing.locate(self.modules_path, path)
-        if place is None:
-            self._known.pop(path, None)
-            return None
         try:
+            place = packing.locate(self.modules_path, path)
+            if place is None:
+                self._known.pop(path, None)
+                return None
             return self._digest(path, place)
         except OSError as error:
-            raise errors.SourceInvalid(f"{place}: cannot be read: {error.strerror}; check its permissions") from error
+            where = error.filename or self.modules_path / path
+            raise errors.SourceInvalid(f"{where}: cannot be read: {error.strerror}; check its permissions") from error
 
     def _digest(self, path: str, place: Path) -> str:
         known = self._known.get(path)

@@ -66,16 +66,20 @@ def _gates(draft: Draft, facts: Facts) -> Decision:
             draft, facts, "SpecInvalid", f"the stored spec cannot be read: {facts.spec_error}; apply it anew"
         )
     if spec.source.digest is None:
-        path = spec.source_path()
-        message = (
-            f"no code at {path!r} below the modules path; put {path}.py or a folder {path}/ there "
-            "and let it be discovered (POST /api/v1/module-management/modules/discover)"
-        )
-        return _invalid(draft, facts, "SourceNotFound", message)
+        return _invalid(draft, facts, *_no_code(facts, spec))
     if report is None or report.outcome is not InspectionOutcome.OK:
         return _uninspected(draft, facts)
     draft.put(conditions.VALID, True, "Inspected", "manifest, code and configuration are valid")
     return _accept(draft, facts, spec, report)
+
+
+def _no_code(facts: Facts, spec: ModuleSpec) -> tuple[str, str]:
+    """Why there is no code: nothing lies there, or, as those say who looked, what cannot be packed."""
+    told = conditions.get(facts.status.conditions, conditions.SOURCE_CURRENT)
+    if told is not None and told.reason == conditions.SOURCE_INVALID:
+        return told.reason, told.message
+    path = spec.source_path()
+    return "SourceNotFound", f"no code at {path!r} below the modules path; put {path}.py or a folder {path}/ there"
 
 
 def _invalid(draft: Draft, facts: Facts, reason: str, message: str) -> Decision:

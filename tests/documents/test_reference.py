@@ -29,6 +29,8 @@ REASON_ROOMS = (
     "controlplane/inspection",
     "controlplane/planning.py",
     "controlplane/writing.py",
+    "controlplane/discovery",
+    "schemas/conditions.py",
     "dataplane/inspection",
     "dataplane/runtime",
     "dataplane/agent",

@@ -60,7 +60,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
     inspector = InProcess()
     (tmp_path / "modules").mkdir()
     discovery = discovering.Discovery(
-        store, clock, inspector, modules_path=tmp_path / "modules", data_dir=tmp_path / "data"
+        store, clock, inspector, modules_path=tmp_path / "modules", data_dir=tmp_path / "data", quiet=0.02
     )
     woken: list[str] = []
     edits = rows.RowEdits(store, discovery.writer, clock, wake=woken.append)

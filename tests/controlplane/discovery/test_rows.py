@@ -11,13 +11,12 @@ from typing import Any
 
 import pytest
 
-from controlplane import errors
+from controlplane import errors, intaking, writing
 from controlplane.admission import owning
 from controlplane.discovery import rows
 from controlplane.store.records import Lease, RowEdit
 from schemas import names
 from schemas.kits.clocks import SystemClock
-from schemas.meta import Json
 from tests.controlplane.discovery.conftest import World
 from tests.doubles import sources
 from tests.doubles.polling import until
@@ -221,7 +220,8 @@ async def test_a_thousand_rows_are_taken_in_one_sweep(world: World) -> None:
 async def test_a_leader_of_the_past_settles_nothing(world: World) -> None:
 
     await world.store.write(lambda tx: tx.put_lease(Lease("b", 2, 1)))
-    past = rows.RowEdits(world.store, world.writer, SystemClock(), lambda: 1)
+    writer = writing.Writer(world.store, SystemClock(), world.discovery, epoch=lambda: 1)
+    past = rows.RowEdits(world.store, writer, SystemClock())
     sql(world, INSERT)
     with pytest.raises(errors.Fenced):
         await past.sweep()
@@ -229,14 +229,14 @@ async def test_a_leader_of_the_past_settles_nothing(world: World) -> None:
 
 
 async def test_a_fault_of_ours_fails_that_edit_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    apply = world.writer.apply
+    write = world.writer.write
 
-    async def faulty(documents: list[Json], **more: Any) -> Any:
-        if any(document["metadata"]["name"] == "small" for document in documents):
+    async def faulty(writes: list[intaking.Write], **more: Any) -> Any:
+        if any(each.name == "small" for each in writes):
             raise RuntimeError("a bug")
-        return await apply(documents, **more)
+        return await write(writes, **more)
 
-    monkeypatch.setattr(world.writer, "apply", faulty)
+    monkeypatch.setattr(world.writer, "write", faulty)
     sql(world, INSERT)
     sql(world, INSERT.replace("small", "other"))
     assert await world.rows.sweep() == 2
@@ -254,7 +254,7 @@ async def test_a_store_in_trouble_is_nobodys_nonsense(world: World, monkeypatch:
         raise errors.StoreBusy("the disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr(world.writer, "delete", busy)
+        patch.setattr(world.writer, "write", busy)
         with pytest.raises(errors.StoreBusy):
             await world.rows.sweep()
     assert await world.rows.sweep() == 1

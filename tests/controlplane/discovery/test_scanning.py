@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from controlplane.discovery import scanning
+from controlplane.discovery import looking, scanning
 from tests.doubles import sources
 
 MANIFEST = """\
@@ -11,6 +11,10 @@ kind: Module
 metadata: {name: shop}
 spec: {entryPoint: "shop:Shop"}
 """
+
+
+def scan(folder: Path) -> scanning.Scan:
+    return scanning.Scanner(folder).scan(looking.look(folder))
 
 
 def test_sources_and_manifests_are_found_and_the_rest_is_left_alone(tmp_path: Path) -> None:
@@ -29,7 +33,7 @@ def test_sources_and_manifests_are_found_and_the_rest_is_left_alone(tmp_path: Pa
         "conftest.py": "",
         "README.md": "",
     }
-    found = scanning.scan(sources.write(tmp_path, files))
+    found = scan(sources.write(tmp_path, files))
     assert found.sources == ["deep", "shop", "single"]
     assert [beside.path for beside in found.manifests] == ["flags.json", "other.yml", "other.yml", "shop/module.yaml"]
     assert [beside.source() for beside in found.manifests] == [None, "other", "third", "shop"]
@@ -39,13 +43,13 @@ def test_sources_and_manifests_are_found_and_the_rest_is_left_alone(tmp_path: Pa
 
 def test_a_source_path_of_its_own_is_what_a_manifest_covers(tmp_path: Path) -> None:
     text = MANIFEST.replace('entryPoint: "shop:Shop"', 'entryPoint: "shop:Shop", source: {path: team/shop}')
-    (beside,) = scanning.scan(sources.write(tmp_path, {"m.yaml": text})).manifests
+    (beside,) = scan(sources.write(tmp_path, {"m.yaml": text})).manifests
     assert beside.source() == "team/shop"
 
 
 def test_broken_manifests_are_told_by_line_and_still_cover_their_source(tmp_path: Path) -> None:
     files = {"shop/__init__.py": "", "shop/module.yaml": "kind: Module\nkind: Module\n"}
-    found = scanning.scan(sources.write(tmp_path, files))
+    found = scan(sources.write(tmp_path, files))
     assert found.manifests == []
     assert found.covered == {"shop"}
     assert [failure.path for failure in found.failures] == ["shop/module.yaml:2:1"]
@@ -53,12 +57,12 @@ def test_broken_manifests_are_told_by_line_and_still_cover_their_source(tmp_path
 
 def test_what_python_cannot_import_and_manifests_without_code_are_told(tmp_path: Path) -> None:
     files = {"my-shop.py": "", "2nd/__init__.py": "", "empty/module.yaml": MANIFEST}
-    messages = {failure.path: failure.message for failure in scanning.scan(sources.write(tmp_path, files)).failures}
+    messages = {failure.path: failure.message for failure in scan(sources.write(tmp_path, files)).failures}
     assert "rename it, for instance to 'my_shop'" in messages["my-shop.py"]
     assert "cannot be imported" in messages["2nd/"]
     assert "no Python file beside it" in messages["empty/"]
 
 
 def test_a_modules_path_that_is_not_there_is_told(tmp_path: Path) -> None:
-    (failure,) = scanning.scan(tmp_path / "nowhere").failures
+    (failure,) = scan(tmp_path / "nowhere").failures
     assert "No such file or directory; make it or set MODPLANE_MODULES_PATH" in failure.message

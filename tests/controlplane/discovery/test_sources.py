@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from controlplane import errors
 from controlplane.discovery import packing
-from controlplane.discovery.sources import Sources
+from controlplane.discovery.sources import Found, Sources
 from schemas import digests
 from tests.doubles import sources
 
@@ -59,19 +60,22 @@ async def test_a_torn_folder_of_an_earlier_crash_is_packed_again(shelf: Sources)
     assert torn.read_text() == "A = 1\n"
 
 
+async def refusal(shelf: Sources, path: str) -> errors.SourceInvalid:
+    with pytest.raises(errors.SourceInvalid) as caught:
+        await shelf.resolve(path)
+    return caught.value
+
+
 async def test_nothing_there_has_no_digest_and_no_problem(shelf: Sources) -> None:
-    assert await shelf.resolve("ghost") is None
-    assert shelf.problem("ghost") is None
+    assert await shelf.find(["ghost"]) == {"ghost": Found()}
 
 
 async def test_what_cannot_be_packed_has_no_digest_but_a_reason(shelf: Sources) -> None:
     sources.write(shelf.modules_path, {"a/__init__.py": ""})
     (shelf.modules_path / "a" / "link").symlink_to("/etc/passwd")
-    assert await shelf.resolve("a") is None
-    assert "symbolic link" in (shelf.problem("a") or "")
+    assert "symbolic link" in (await refusal(shelf, "a")).message
     (shelf.modules_path / "a" / "link").unlink()
     assert await shelf.resolve("a") is not None
-    assert shelf.problem("a") is None
 
 
 async def test_a_disk_that_fails_is_a_reason(shelf: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,5 +85,23 @@ async def test_a_disk_that_fails_is_a_reason(shelf: Sources, monkeypatch: pytest
         raise PermissionError(13, os.strerror(13))
 
     monkeypatch.setattr(packing, "listing", broken)
-    assert await shelf.resolve("a") is None
-    assert "Permission denied; check its permissions" in (shelf.problem("a") or "")
+    assert "Permission denied; check its permissions" in (await refusal(shelf, "a")).message
+
+
+async def test_a_source_that_never_rests_is_busy_and_not_broken(
+    shelf: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sources.write(shelf.modules_path, {"a.py": ""})
+    monkeypatch.setattr(packing, "_read", lambda found: None)
+    assert (await refusal(shelf, "a")).retryable
+    assert (await shelf.find(["a"]))["a"].busy
+
+
+async def test_what_did_not_move_is_not_looked_at_again(shelf: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
+    sources.write(shelf.modules_path, {"a.py": "A = 1\n", "b.py": "B = 1\n"})
+    first = await shelf.find(["a", "b"])
+    looked: list[str] = []
+    locate = packing.locate
+    monkeypatch.setattr(packing, "locate", lambda root, path: looked.append(path) or locate(root, path))  # type: ignore[func-returns-value]
+    assert await shelf.find(["a", "b"], lambda path: path == "a") == first
+    assert looked == ["b"]
