@@ -4,6 +4,7 @@ Models are tolerant: a field they do not know is ignored, so that an older reade
 Admission reads the same models strictly (``extra="forbid"``, ``strict=True``); see `controlplane.admission`.
 """
 
+import functools
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, TypeAlias
@@ -92,6 +93,7 @@ class ListMeta(Model):
     remaining_item_count: int | None = None
 
 
+@functools.lru_cache(maxsize=256)
 def now_text(moment: datetime) -> str:
     """``moment`` as RFC 3339 in UTC with microseconds, the one spelling of time in stored objects."""
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

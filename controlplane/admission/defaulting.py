@@ -20,7 +20,7 @@ def default(kind: str, name: str, spec: Json) -> Json:
     entry point's top package.  KeyError if the kind does not exist.
     """
     model = spec_model(kind)
-    full = fill(model, spec) if model is not None else copied(spec)
+    full = fill(model, spec) if model is not None else copied_object(spec)
     if kind == "Module":
         _default_module(name, full)
     return full
@@ -28,10 +28,17 @@ def default(kind: str, name: str, spec: Json) -> Json:
 
 def default_groups(kind: str, name: str, spec: Json) -> Json:
     """Only the top-level fields that ``spec`` gives, each filled inside: what one applier asks for."""
-    full = default(kind, name, spec)
-    return {key: full[key] for key in spec if key in full}
+    model = spec_model(kind)
+    if model is None:
+        return copied_object(spec)
+    fields = {alias: (inner, many) for alias, inner, many in _fields(model)}
+    given = {key: _fill_value(*fields.get(key, (None, False)), value) for key, value in spec.items()}
+    if kind == "Module":
+        _default_module(name, given)
+    return given
 
 
+@functools.cache
 def spec_model(kind: str) -> type[Model] | None:
     """The model of a kind's spec; None: the kind has none."""
     field = kinds.BY_NAME[kind].model.model_fields.get("spec")
@@ -41,13 +48,12 @@ def spec_model(kind: str) -> type[Model] | None:
 def fill(model: type[Model], given: Json) -> Json:
     """``given`` with the defaults of ``model``, in the model's order; fields it does not know come last."""
     filled: Json = {}
+    standard = _standard(model)
     for alias, inner, many in _fields(model):
-        if alias not in given:
-            standard = _standard(model).get(alias)
-            if standard is not None:
-                filled[alias] = copied(standard)
-            continue
-        filled[alias] = _fill_value(inner, many, given[alias])
+        if alias in given:
+            filled[alias] = _fill_value(inner, many, given[alias])
+        elif alias in standard:
+            filled[alias] = copied(standard[alias])
     filled.update((key, copied(value)) for key, value in given.items() if key not in filled)
     return filled
 
@@ -55,8 +61,13 @@ def fill(model: type[Model], given: Json) -> Json:
 def copied(value: Any) -> Any:
     """A JSON value's own copy; `copy.deepcopy` costs five times as much, because it also expects what JSON has not."""
     if isinstance(value, dict):
-        return {key: copied(item) for key, item in value.items()}
+        return copied_object(value)
     return [copied(item) for item in value] if isinstance(value, list) else value
+
+
+def copied_object(value: Json) -> Json:
+    """An object's own copy."""
+    return {key: copied(item) if isinstance(item, dict | list) else item for key, item in value.items()}
 
 
 @functools.cache

@@ -34,7 +34,13 @@ def differences(old: Any, new: Any) -> list[Difference]:
 
 def same(old: Any, new: Any) -> bool:
     """Whether two JSON values are equal; unlike ``==``, true and 1 differ."""
-    return next(_walk("", old, new), None) is None
+    if old is new:
+        return True
+    if isinstance(old, dict) and isinstance(new, dict):
+        return old.keys() == new.keys() and all(same(value, new[key]) for key, value in old.items())
+    if isinstance(old, list) and isinstance(new, list):
+        return len(old) == len(new) and all(map(same, old, new))
+    return isinstance(old, bool) is isinstance(new, bool) and bool(old == new)
 
 
 def _walk(pointer: str, old: Any, new: Any) -> Iterator[Difference]:

@@ -237,16 +237,16 @@ def _groups(content: Content) -> dict[str, Any]:
 
 
 def _content(groups: dict[str, Any]) -> Content:
-    """`_groups` undone."""
+    """`_groups` undone; the values are still those of the groups."""
     content = Content()
     for group, value in groups.items():
         where, _, key = group.partition(".")
         if where == "spec":
             top, _, piece = key.partition(".")
             if piece:
-                content.spec.setdefault(top, {})[piece] = defaulting.copied(value)
+                content.spec.setdefault(top, {})[piece] = value
             else:
-                content.spec[top] = defaulting.copied(value)
+                content.spec[top] = value
         elif group == LABELS:
             content.labels.update(value)
         elif group == ANNOTATIONS:

@@ -4,6 +4,7 @@ Pure.  One spelling each, so that equal values are equal texts (`controlplane.st
 see what a write really changes).
 """
 
+import functools
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -33,6 +34,7 @@ def moment(text: str) -> datetime:
     return datetime.fromisoformat(text)
 
 
+@functools.lru_cache(maxsize=256)
 def sql_time(at: datetime) -> str:
     """``at`` as SQL's CURRENT_TIMESTAMP spells it (UTC, seconds), for the mirrors."""
     return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S")

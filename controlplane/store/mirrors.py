@@ -189,10 +189,16 @@ def _difference(old: Json, new: Json) -> Json:
     return patch
 
 
+_encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(", ", ": ")).encode
+
+
 def _text(value: Any) -> str:
-    return _clean(json.dumps(value, ensure_ascii=False, separators=(", ", ": ")))
+    return _clean(_encode(value))
 
 
-def _clean(text: Any) -> str:
+def _clean(value: Any) -> str:
     """Text that every database takes: no NUL, no lone surrogates."""
-    return str(text).replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+    text = str(value)
+    if text.isascii() and "\x00" not in text:
+        return text
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
