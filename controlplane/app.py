@@ -37,6 +37,9 @@ from schemas.meta import Json, now_text
 logger = structlog.get_logger("controlplane.app")
 
 VERSION = importlib.metadata.version("modplane")
+_SWITCH_SECONDS = 0.0005
+"""SQLite lets go of the interpreter at every statement; with Python's usual 5 ms the writer thread may wait that long
+each time for a busy event loop to give it back."""
 _GRACE_SECONDS = 5
 """How long requests may still run after the API was told to stop."""
 
@@ -45,6 +48,7 @@ def main(arguments: Sequence[str]) -> int:
     """Serve until told to end; returns the exit code (1: could not start, the message says why and what to do)."""
     chosen = settings.load(arguments)
     logs.configure(chosen.log_level, chosen.log_format)
+    sys.setswitchinterval(_SWITCH_SECONDS)
     try:
         door = _open_door(chosen)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -92,6 +96,7 @@ class Engines:
         reconciler = looping.Reconciler(
             self._store, self._clock, self.inspector, self.fleet, self._epoch, code_root=self._code_root
         )
+        self.discovery.writer.forward = reconciler.forwarder
         messenger = messengers.Messaging(self._store, self._link, self._clock, self._epoch, self.fleet)
         self.discovery.wake = reconciler.wake
         own = writing.Writer(self._store, self._clock, self.discovery, epoch=self._epoch)

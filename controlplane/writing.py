@@ -44,6 +44,15 @@ class SourceResolver(Protocol):
         ...
 
 
+Forward = Callable[[transactions.Transaction, Record], Record]
+"""Brings a module that the transaction has just stored forward; the record as it is stored afterwards."""
+
+
+def _nobody_leads() -> Forward | None:
+    """Until the wiring says otherwise, new generations are left to whoever leads."""
+    return None
+
+
 class Seeing(Protocol):
     """What planning reads: a transaction or a reading."""
 
@@ -87,6 +96,8 @@ class Writer:
         self._clock = clock
         self._sources = sources
         self._epoch = epoch
+        self.forward: Callable[[], Forward | None] = _nobody_leads
+        """Asked before each small write for what brings new generations forward in the same transaction."""
 
     async def apply(
         self,
@@ -190,13 +201,14 @@ class Writer:
         also: Also | None = None,
     ) -> list[Outcome]:
         def unit(tx: transactions.Transaction) -> list[Outcome]:
-            outcomes = _carry_out(tx, writes, sources, reason)
+            outcomes = _carry_out(tx, writes, sources, reason, forward)
             if also is not None and not sources.missing:
                 also(tx, outcomes)
             return outcomes
 
         sources = _Sources()
         await self._resolve(sources, _paths(writes))
+        forward = self.forward() if len(writes) < BULK else None
         for _ in range(_ROUNDS):
             sources.missing.clear()
             if dry_run:
@@ -308,6 +320,7 @@ def _carry_out(
     writes: Sequence[intaking.Write | errors.ModplaneError],
     sources: _Sources,
     reason: str,
+    forward: Forward | None,
 ) -> list[Outcome]:
     steps = _planned(tx, writes, sources, tx.now)
     if sources.missing:
@@ -319,13 +332,15 @@ def _carry_out(
             continue
         assert isinstance(write, intaking.Write)
         try:
-            outcomes.append(Outcome(step.verb.value, _stored(tx, write, step, reason), gone=step.gone))
+            outcomes.append(Outcome(step.verb.value, _stored(tx, write, step, reason, forward), gone=step.gone))
         except errors.ModplaneError as error:
             outcomes.append(Outcome(planning.Verb.REFUSED.value, None, error))
     return outcomes
 
 
-def _stored(tx: transactions.Transaction, write: intaking.Write, step: planning.Step, reason: str) -> Record:
+def _stored(
+    tx: transactions.Transaction, write: intaking.Write, step: planning.Step, reason: str, forward: Forward | None
+) -> Record:
     """Store a step; what the store itself refuses (a pair that is taken) is refused before it wrote anything."""
     if step.gone:
         assert step.before is not None
@@ -338,6 +353,8 @@ def _stored(tx: transactions.Transaction, write: intaking.Write, step: planning.
         what = "Created" if step.before is None else "Changed"
         message = f"generation {record.generation}, written by {write.manager or 'nobody named'}"
         tx.transition(record, ModuleState.DISCOVERED.value, what, message, from_=before)
+        if forward is not None:
+            return forward(tx, record)
     return record
 
 

@@ -46,7 +46,8 @@ HELD: Final = 10_000
 ALARM_SHARE: Final = 0.7
 """From this share of the stream's room on an alarm is logged."""
 _IN_FLIGHT: Final = 64
-_MARK_SECONDS: Final = 0.1
+_MARK_SECONDS: Final = 1.0
+"""How long acknowledgements are gathered before they are written: after a crash the server drops the repeats."""
 _TROUBLE: Final = (LinkError, NatsError, OSError, buckets.GapError, errors.StoreBusy, errors.Fenced)
 
 _KEPT: Final = (

@@ -39,6 +39,7 @@ KIND: Final = "Worker"
 FRESH_SECONDS: Final = 3.5
 """A report of this age, on the server's clock, is as good as one that just came: workers report every three."""
 _LOOK_SECONDS: Final = 1.0
+"""How often the silent are looked for, and what workers serve is written; who came or went is written at once."""
 _TROUBLE: Final = (LinkError, NatsError, OSError, buckets.GapError)
 
 
@@ -137,7 +138,8 @@ class Receiver:
             self._leave(report.id, report.boot)
             return
         self._roll.heard(report, self._clock.monotonic())
-        self._to_write.set()
+        if self._roll.urgent:
+            self._to_write.set()
         self._listener.reported(report)
 
     def _leave(self, worker: str, boot: str = "") -> None:

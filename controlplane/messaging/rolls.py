@@ -33,6 +33,8 @@ class Wish:
     lost: bool = False
     gone: bool = False
     """Left in good order, or struck off: the object goes."""
+    urgent: bool = True
+    """Whether the worker stands differently now; else it only serves something else than a moment ago."""
 
     def status(self) -> Json:
         """The object's status; only with a report."""
@@ -77,8 +79,11 @@ class Roll:
         entry = self._entries.get(report.id)
         if entry is not None and not entry.lost and entry.replaces(report.boot):
             return
-        if entry is None or entry.lost or entry.report is None or stable(entry.report) != stable(report):
-            self._wishes[report.id] = Wish(report.id, report)
+        before = None if entry is None or entry.lost else entry.report
+        if before is None or stable(before) != stable(report):
+            waits = self._wishes.get(report.id)
+            urgent = before is None or _standing(before) != _standing(report) or (waits is not None and waits.urgent)
+            self._wishes[report.id] = Wish(report.id, report, urgent=urgent)
         self._entries[report.id] = _Entry(now, report)
 
     def left(self, worker: str, boot: str = "") -> bool:
@@ -108,6 +113,11 @@ class Roll:
                 entry.lost, entry.lost_at = True, now
                 self._wishes[worker] = Wish(worker, entry.report, lost=True)
 
+    @property
+    def urgent(self) -> bool:
+        """Whether somebody came, went, or fell silent: worth a write of its own."""
+        return any(wish.urgent for wish in self._wishes.values())
+
     def take(self) -> list[Wish]:
         """What is to be written, once."""
         wishes, self._wishes = self._wishes, {}
@@ -119,6 +129,10 @@ class Roll:
 
     def _proven(self, now: float) -> bool:
         return self._beat is not None and now - self._beat <= PROVEN_SECONDS
+
+
+def _standing(report: WorkerReport) -> tuple[object, ...]:
+    return (report.boot, report.state, report.synced, report.leaving)
 
 
 def stable(report: WorkerReport) -> Json:

@@ -19,6 +19,8 @@ from schemas.module import DesiredModule, ModuleSpec, ServingStatus
 UNKNOWN = ConditionStatus.UNKNOWN
 _SLOW_INSPECTION = 1.0
 """Seconds after which a running inspection is worth a status write."""
+_SLOW_APPLYING = 0.5
+"""Seconds after which it is worth a status write that some workers have applied a generation and others not yet."""
 
 
 def decide(facts: Facts) -> Decision:
@@ -202,6 +204,8 @@ def _registered(draft: Draft, facts: Facts) -> Decision:
     if judgement.stalled is not None:
         draft.stall(*judgement.stalled)
     programmed = draft.holds(conditions.PROGRAMMED)
+    if judgement.passing and (left := _passing_for(facts)) > 0:
+        return Decision(facts.status, requeue_after=left, awaits_fleet=True)
     if programmed:
         _put_serving(draft, facts, spec)
     _stall_by_row(draft, facts)
@@ -211,6 +215,15 @@ def _registered(draft: Draft, facts: Facts) -> Decision:
         requeue_after=judgement.requeue_after,
         awaits_fleet=not programmed,
     )
+
+
+def _passing_for(facts: Facts) -> float:
+    """Seconds for which this generation may still be on its way to workers without a word about who has it."""
+    told = conditions.get(facts.status.conditions, conditions.PROGRAMMED)
+    if told is None or told.observed_generation != facts.record.generation or told.status is not UNKNOWN:
+        return 0.0
+    since = (facts.now - told.last_transition_time).total_seconds()
+    return min(_SLOW_APPLYING - since, _SLOW_APPLYING)
 
 
 def _put_serving(draft: Draft, facts: Facts, spec: ModuleSpec) -> None:

@@ -35,6 +35,8 @@ class Judgement:
     stalled: tuple[str, str] | None = None
     """Reason and message of a deterministic rejection."""
     requeue_after: float | None = None
+    passing: bool = False
+    """Whether it is only that workers are busy with it: mostly over in a moment, and not worth telling before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,8 @@ def judge(
     if tally.rejected:
         return _refused(tally, counts)
     if tally.waiting:
-        return Judgement(ConditionStatus.UNKNOWN, "Applying", _waits_for(tally, name), counts)
+        passing = all(_is_busy(worker.report, name) for worker in tally.waiting)
+        return Judgement(ConditionStatus.UNKNOWN, "Applying", _waits_for(tally, name), counts, passing=passing)
     many = "1 worker has" if counts.applied == 1 else f"{counts.applied} workers have"
     return Judgement(ConditionStatus.TRUE, "Applied", f"{many} applied this generation", counts)
 
@@ -177,6 +180,11 @@ def _refused(tally: _Tally, counts: WorkerCounts) -> Judgement:
         f"worker {worker.report.id}{others} rejected generation {rejection.generation}: {rejection.message}; {serving}"
     )
     return Judgement(ConditionStatus.FALSE, "Rejected", message, counts, stalled=(rejection.reason, message))
+
+
+def _is_busy(report: WorkerReport, name: str) -> bool:
+    entry = _entry(report.pending, name)
+    return entry is None or entry.reason == "Loading"
 
 
 def _waits_for(tally: _Tally, name: str) -> str:

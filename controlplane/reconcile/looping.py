@@ -18,7 +18,7 @@ from random import Random
 import structlog
 
 from controlplane import errors
-from controlplane.reconcile import acting, deciding, examining, fleet, loading, waking
+from controlplane.reconcile import acting, deciding, examining, fleet, forwarding, loading, waking
 from controlplane.reconcile.facts import Action, Decision, Facts
 from controlplane.reconcile.queueing import Priority, WorkQueue
 from controlplane.store.readings import Reading
@@ -69,6 +69,10 @@ class Reconciler:
     def wake(self, name: str) -> None:
         """Have a look at the module ``name`` soon."""
         self.queue.add(name, Priority.WAKE)
+
+    def forwarder(self) -> forwarding.Forwarder:
+        """What brings a generation forward in the transaction that stores it, as things stand now."""
+        return forwarding.Forwarder(self._examiner, self._fleet.views(), self._store.id, self._epoch())
 
     def _inspected(self, name: str) -> None:
         """Somebody waits for what follows from an inspection: it goes before what only time asked for."""

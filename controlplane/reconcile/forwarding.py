@@ -1,0 +1,59 @@
+"""A new generation goes forward in the very transaction that stores it, if nothing has to be waited for.
+
+    apply ──one transaction──▶ DISCOVERED → VALIDATED → REGISTERED, claims, desired row
+
+What always holds: the steps are the loop's own (`loading`, `deciding`, `acting`), only sooner; they are taken under
+the lease's epoch or not at all; whatever is not settled yet (an inspection, a dependency, a refusal) is the loop's,
+which looks at every new generation anyway.  Called by `controlplane.writing` inside its transaction, which may run
+twice; goes to the store.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import structlog
+
+from controlplane.reconcile import acting, deciding, examining, loading
+from controlplane.reconcile.facts import Action, Decision, Facts
+from controlplane.reconcile.fleet import FleetView
+from controlplane.store.records import Record
+from controlplane.store.transactions import Transaction
+
+logger = structlog.get_logger("controlplane.reconcile.forwarding")
+
+Forward = Callable[[Transaction, Record], Record]
+"""Brings a module that the transaction has just stored forward; the record as it is stored afterwards."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarder:
+    """What the leader knows at the moment of a write."""
+
+    examiner: examining.Examiner
+    fleet: FleetView
+    store_id: str
+    epoch: int
+
+    def __call__(self, tx: Transaction, record: Record) -> Record:
+        """Register the generation that ``record`` has just brought, if that is what follows from the facts."""
+        lease = tx.lease()
+        if lease is None or lease.epoch != self.epoch:
+            return record
+        try:
+            found = self._decided(tx, record)
+        except Exception:
+            # the loop meets it in a moment, and says so where people look
+            logger.exception("generation not brought forward", module=record.name, generation=record.generation)
+            return record
+        if found is None:
+            return record
+        acting.write(tx, *found)
+        return tx.get(record.kind, record.name) or record
+
+    def _decided(self, tx: Transaction, record: Record) -> tuple[Facts, Decision] | None:
+        facts = loading.read(tx, record.name, tx.now, self.examiner)
+        if facts is None or facts.examination.report is None or facts.examination.unsaved:
+            return None
+        facts = replace(facts, fleet=self.fleet, store_id=self.store_id)
+        decision = deciding.decide(facts)
+        return (facts, decision) if decision.action is Action.REGISTER else None
