@@ -164,7 +164,12 @@ class Agent:
             self._identity,
             crossing.Crossing(self._host, self._serving_loop),
             NatsLink(self._nats_url, name=f"modplane-worker-{self._identity.id}", clock=self._clock),
-            loading.Loader(suspects.watched(self._build), self._clock, deadline=self._load_seconds),
+            loading.Loader(
+                suspects.watched(self._build),
+                self._clock,
+                deadline=self._load_seconds,
+                alone=lambda: not self._ready.done(),
+            ),
             keeping.File(
                 self._last_good,
                 worker=self._identity.id,

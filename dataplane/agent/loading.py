@@ -1,12 +1,13 @@
 """Builds modules in a thread of its own, one after the other, each with a deadline.
 
 An author's import may hang for ever, and a thread cannot be ended: at the deadline the thread is left behind (it
-is a daemon and throws its late result away), and the next build gets a new one.  While a build runs the interpreter's
-switch interval is short, so that the serving loop gets its turns.  Called by `dataplane.agent.applying`; goes to
-`dataplane.runtime.building` and `dataplane.gateway.serving`.
+is a daemon and throws its late result away), and the next build gets a new one.  While a build runs beside requests
+the interpreter's switch interval is short, so that the serving loop gets its turns.  Called by
+`dataplane.agent.applying`; goes to `dataplane.runtime.building` and `dataplane.gateway.serving`.
 """
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Callable
@@ -38,8 +39,17 @@ class _Job:
 class Loader:
     """One build at a time, off every loop."""
 
-    def __init__(self, build: Build, clock: Clock, *, deadline: float = 30.0) -> None:
+    def __init__(
+        self,
+        build: Build,
+        clock: Clock,
+        *,
+        deadline: float = 30.0,
+        alone: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """``alone``: whether nobody else needs the interpreter, since the worker's door is still closed."""
         self._build = build
+        self._alone = alone
         self._clock = clock
         self._deadline = deadline
         self._turn = asyncio.Lock()
@@ -81,7 +91,7 @@ class Loader:
 
     def _work(self, jobs: "queue.SimpleQueue[_Job | None]") -> None:
         while (job := jobs.get()) is not None:
-            with turns.short():
+            with contextlib.nullcontext() if self._alone() else turns.short():
                 outcome = self._outcome(job.module)
             try:
                 job.loop.call_soon_threadsafe(_deliver, job, outcome)

@@ -6,7 +6,6 @@ author's own; what the host adds to a traceback is left out.
 
 import traceback
 from collections.abc import Iterable
-from pathlib import Path
 from types import CodeType
 
 from dataplane.runtime.importing import Code
@@ -56,8 +55,8 @@ def innermost(places: Iterable[tuple[str, int]], code: Code) -> str:
 
 def relative(filename: str, code: Code) -> str:
     """``filename`` as the author knows it, below the packed source; empty if it lies elsewhere."""
-    path = Path(filename)
-    return path.relative_to(code.folder).as_posix() if path.is_relative_to(code.folder) else ""
+    below = f"{code.folder}/"
+    return filename.removeprefix(below) if filename.startswith(below) else ""
 
 
 def _text(error: BaseException) -> str:

@@ -18,6 +18,11 @@ _lock = threading.Lock()
 _usual: list[float] = []
 
 
+def wanted() -> bool:
+    """Whether somebody works in short turns just now, for the sake of requests."""
+    return bool(_usual)
+
+
 @contextmanager
 def short() -> Iterator[None]:
     """While inside, a thread that wants the interpreter waits at most about `SECONDS` for it."""

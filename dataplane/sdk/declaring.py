@@ -5,6 +5,7 @@ as it was written, and the decorator may stand above or below ``@router.get``.  
 reads it, the control plane conjoins it with the manifest's floor.
 """
 
+import functools
 from collections.abc import Callable, Iterable
 from typing import Any, Final, TypeVar
 
@@ -31,17 +32,14 @@ def require_module_auth(
     ``permissions_match`` and ``roles_match`` say whether ``any`` or ``all`` of the words are needed.
     ValueError if the words contradict each other (NONE with permissions, PERMISSION without).
     """
-    permission_words = _words("permissions", permissions)
-    role_words = _words("roles", roles)
-    requirement = AuthRequirement(
-        level=_level(auth_level, permission_words, role_words),
-        permissions=permission_words,
-        permissions_match=_member(Match, "permissions_match", permissions_match),
-        roles=role_words,
-        roles_match=_member(Match, "roles_match", roles_match),
-        feature_flags=_words("feature_flags", feature_flags),
+    requirement = _requirement(
+        auth_level,
+        _words("permissions", permissions),
+        _words("roles", roles),
+        _words("feature_flags", feature_flags),
+        permissions_match,
+        roles_match,
     )
-    _check(requirement)
 
     def declare(handler: Handler) -> Handler:
         if ATTRIBUTE in getattr(handler, "__dict__", {}):
@@ -64,7 +62,29 @@ def declared(handler: object) -> AuthRequirement | None:
     return None
 
 
-def _level(given: AuthLevel | str | None, permissions: list[str], roles: list[str]) -> AuthLevel:
+@functools.lru_cache(maxsize=1024)
+def _requirement(
+    level: AuthLevel | str | None,
+    permissions: tuple[str, ...],
+    roles: tuple[str, ...],
+    feature_flags: tuple[str, ...],
+    permissions_match: Match | str,
+    roles_match: Match | str,
+) -> AuthRequirement:
+    """Equal words are one requirement: a worker holds those of ten thousand routes."""
+    requirement = AuthRequirement(
+        level=_level(level, permissions, roles),
+        permissions=list(permissions),
+        permissions_match=_member(Match, "permissions_match", permissions_match),
+        roles=list(roles),
+        roles_match=_member(Match, "roles_match", roles_match),
+        feature_flags=list(feature_flags),
+    )
+    _check(requirement)
+    return requirement
+
+
+def _level(given: AuthLevel | str | None, permissions: tuple[str, ...], roles: tuple[str, ...]) -> AuthLevel:
     if given is not None:
         return _member(AuthLevel, "auth_level", given.upper())
     if permissions:
@@ -83,8 +103,8 @@ def _member(kind: type[Member], argument: str, given: str) -> Member:
         raise ValueError(f"{argument}={given!r} is not one of {allowed}") from None
 
 
-def _words(argument: str, given: Iterable[str] | str) -> list[str]:
-    words = [given] if isinstance(given, str) else list(given)
+def _words(argument: str, given: Iterable[str] | str) -> tuple[str, ...]:
+    words = (given,) if isinstance(given, str) else tuple(given)
     for word in words:
         if not isinstance(word, str) or not word.strip():
             raise ValueError(f"{argument} holds {word!r}; each has to be a non-empty string")

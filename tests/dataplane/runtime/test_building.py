@@ -1,6 +1,7 @@
 """One generation of a module, built, started, stopped and unloaded in this process."""
 
 import asyncio
+import contextlib
 import gc
 import sys
 import threading
@@ -13,7 +14,7 @@ import httpx
 import pytest
 
 from dataplane.errors import LoadFailed, StartFailed
-from dataplane.runtime import building
+from dataplane.runtime import assembling, building, turns
 from dataplane.runtime.building import Instance
 from schemas.policies import OPEN
 from tests.doubles import sources
@@ -298,7 +299,13 @@ def test_a_configuration_change_shares_the_code(make: Make) -> None:
     second.unload()
 
 
-def test_a_build_in_a_thread_gives_way(make: Make) -> None:
+@pytest.mark.parametrize("beside_requests", [True, False])
+def test_a_build_in_a_thread_gives_way_to_requests_where_there_are_any(
+    make: Make, monkeypatch: pytest.MonkeyPatch, beside_requests: bool
+) -> None:
+    rests: list[float] = []
+    monkeypatch.setattr(assembling, "_WORK_SECONDS", -1.0)
+    monkeypatch.setattr("dataplane.runtime.assembling.time.sleep", rests.append)
     text = HEAD + (
         "class M(BaseModuleRouter):\n    metadata = ModuleMetadata(module_id='m')\n"
         "    def register_routes(self, router):\n"
@@ -307,9 +314,11 @@ def test_a_build_in_a_thread_gives_way(make: Make) -> None:
     built: list[Instance] = []
     routes = [("GET", f"/r{n}") for n in range(20)]
     thread = threading.Thread(target=lambda: built.append(make(text, "m:M", routes)))
-    thread.start()
-    thread.join()
+    with turns.short() if beside_requests else contextlib.nullcontext():
+        thread.start()
+        thread.join()
     assert len(built[0].routes) == 20
+    assert len(rests) == (20 if beside_requests else 0)
 
 
 def test_a_table_in_a_function_is_refused_with_advice_when_the_code_has_a_second_instance(make: Make) -> None:
