@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Body, Query
+from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from controlplane import errors, writing
@@ -26,6 +27,13 @@ _PROBLEMS: dict[int | str, dict[str, Any]] = {
     code: {"description": text, "model": Problem, "content": {PROBLEM_JSON: {}}}
     for code, text in ((404, "No such module"), (409, "The module changed meanwhile"), (503, "Try again soon"))
 }
+
+
+class Discover(BaseModel, extra="forbid"):
+    """How the modules path is to be scanned."""
+
+    prune: bool = Field(False, description="Delete what discovery made and whose code is gone, however much it is.")
+
 
 Limit = Annotated[int, Query(ge=1, le=10_000, description="How many entries at most.")]
 
@@ -54,9 +62,17 @@ class Management:
         self._writer = writer
         self._discoverer = discoverer
 
-    async def discover(self) -> Response:
-        """Scan the modules path now; nothing is deleted, modules whose source is gone are listed as missing."""
-        return answering.answer(await self._discoverer.discover())
+    async def discover(
+        self,
+        asked: Annotated[Discover | None, Body()] = None,
+        prune: Annotated[bool, Query(description="The same as in the body.")] = False,
+    ) -> Response:
+        """Scan the modules path now.
+
+        Modules whose code is gone are ``deleted`` if discovery made them, or listed as ``missing``; ``held`` says why
+        those stay that discovery made, ``prunable`` which of them a prune deletes.
+        """
+        return answering.answer(await self._discoverer.discover(prune=prune or (asked is not None and asked.prune)))
 
     async def modules(
         self,

@@ -21,6 +21,6 @@ Info: TypeAlias = Callable[[], Json]
 class Discoverer(Protocol):
     """Who scans the modules path."""
 
-    async def discover(self) -> Json:
-        """Scan now; answers what was found, created, changed and refused."""
+    async def discover(self, *, prune: bool = False) -> Json:
+        """Scan now; answers what was found, changed, refused and deleted; ``prune``: delete all that is gone."""
         ...

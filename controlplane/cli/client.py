@@ -89,10 +89,10 @@ class Client:
         body = {"preconditions": {"uid": uid}} if uid else None
         return self.request("DELETE", f"{names.API_PREFIX}/{plural}/{name}", params=params, body=body)
 
-    def discover(self) -> Json:
-        """Have the modules path scanned."""
+    def discover(self, *, prune: bool = False) -> Json:
+        """Have the modules path scanned; ``prune``: with what is gone deleted, however much it is."""
         path = f"{names.MANAGEMENT_PREFIX}/modules/discover"
-        return self.request("POST", path, body={}, patience=300.0)
+        return self.request("POST", path, body={"prune": prune}, patience=300.0)
 
     def watch(
         self,

@@ -3,7 +3,7 @@
     the operating system (watchfiles), or a look every so often ──news──▶ catch_up ──▶ next news, or when it said
 
 Always holds: a burst of changes is one scan; what changed while a scan ran is news for the next one; a modules path
-that is missing, renamed or replaced is noticed within a second.  Folders are watched one by one, because a recursive
+that is missing, renamed or replaced is noticed soon.  Folders are watched one by one, because a recursive
 watch would follow symbolic links out of the modules path.  Where the operating system does not tell (network folders,
 a limit of watches), looks take its place.  Run by `controlplane.app` on the leader.
 """
@@ -11,7 +11,9 @@ a limit of watches), looks take its place.  Run by `controlplane.app` on the lea
 import asyncio
 import contextlib
 import logging
+import threading
 from collections.abc import Mapping
+from concurrent import futures
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -28,8 +30,12 @@ STEP_MS: Final = 100
 """Changes that follow each other within this are one burst."""
 BURST_MS: Final = 1_000
 """Longest burst."""
-TICK_MS: Final = 1_000
-"""How often the modules path itself is looked at: a folder that is not there tells nothing."""
+TICK_MS: Final = 5_000
+"""How often it is checked that the watched folder still is the modules path."""
+SETTLED: Final = 0.3
+"""Seconds after which a new watch is sure to have begun."""
+RETURN: Final = 1.0
+"""Seconds between two looks for a modules path that is not there."""
 POLL: Final = 2.0
 """Seconds between two looks where the operating system does not tell."""
 _SHARE: Final = 4
@@ -72,8 +78,7 @@ class Watching:
             folders = self._discovery.folders
             listening = asyncio.create_task(self._listen(folders), name="modules path")
             try:
-                await asyncio.sleep(0)
-                due = 0.0  # what changed since the last scan was told to nobody
+                due = SETTLED  # what changed before somebody listened was told to nobody
                 while self._discovery.folders == folders:
                     await self._news_within(due)
                     due = await self._catch_up()
@@ -110,24 +115,36 @@ class Watching:
                 )
         while True:
             self._news.set()
-            await self._clock.sleep(self._poll or (POLL if folders else TICK_MS / 1_000))
+            await self._clock.sleep(self._poll or (POLL if folders else RETURN))
 
     async def _hear(self, folders: Mapping[str, tuple[int, int]]) -> None:
-        telling = watchfiles.awatch(
-            *(self._modules_path / folder for folder in folders),
-            watch_filter=_counts,
-            debounce=BURST_MS,
-            step=STEP_MS,
-            rust_timeout=TICK_MS,
-            yield_on_timeout=True,
-            force_polling=False,
-            recursive=False,
-            ignore_permission_denied=True,
-        )
-        async with contextlib.aclosing(telling):
-            async for changes in telling:
-                if changes or await asyncio.to_thread(looking.identity, self._modules_path) != folders[""]:
-                    self._news.set()
+        """Be told, in a thread of its own: to begin takes some 10 ms for a thousand folders."""
+        loop, ended = asyncio.get_running_loop(), threading.Event()
+
+        def hear() -> None:
+            told = watchfiles.watch(
+                *(self._modules_path / folder for folder in folders),
+                watch_filter=_counts,
+                debounce=BURST_MS,
+                step=STEP_MS,
+                stop_event=ended,
+                rust_timeout=TICK_MS,
+                yield_on_timeout=True,
+                raise_interrupt=False,
+                force_polling=False,
+                recursive=False,
+                ignore_permission_denied=True,
+            )
+            for changes in told:
+                if changes or looking.identity(self._modules_path) != folders[""]:
+                    loop.call_soon_threadsafe(self._news.set)
+
+        pool = futures.ThreadPoolExecutor(1, "modules-path")
+        try:
+            await loop.run_in_executor(pool, hear)
+        finally:
+            ended.set()
+            pool.shutdown(wait=False)
 
 
 def _counts(change: watchfiles.Change, path: str) -> bool:

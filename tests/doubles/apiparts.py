@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,19 +31,21 @@ class Sources:
     digests: dict[str, str] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
 
-    async def resolve(self, path: str) -> str | None:
-        self.asked.append(path)
-        return self.digests.get(path)
+    async def resolve_all(self, paths: Collection[str]) -> Mapping[str, writing.Digest]:
+        self.asked += paths
+        return {path: self.digests.get(path) for path in paths}
 
 
 @dataclass
 class Discoverer:
-    """Remembers how often it was asked."""
+    """Remembers how often it was asked, and whether to prune."""
 
     asked: int = 0
+    pruned: int = 0
 
-    async def discover(self) -> Json:
+    async def discover(self, *, prune: bool = False) -> Json:
         self.asked += 1
+        self.pruned += prune
         return {"found": 2, "applied": []}
 
 

@@ -25,7 +25,17 @@ async def set_status(parts: Parts, name: str, **status: object) -> None:
 async def test_discover_is_handed_on(parts: Parts) -> None:
     answer = await parts.client.post(f"{BASE}/modules/discover")
     assert answer.json() == {"found": 2, "applied": []}
-    assert parts.discoverer.asked == 1
+    assert (parts.discoverer.asked, parts.discoverer.pruned) == (1, 0)
+
+
+async def test_a_prune_is_asked_for_in_the_body_or_in_the_address(parts: Parts) -> None:
+    await parts.client.post(f"{BASE}/modules/discover", json={"prune": False})
+    assert parts.discoverer.pruned == 0
+    await parts.client.post(f"{BASE}/modules/discover", json={"prune": True})
+    await parts.client.post(f"{BASE}/modules/discover?prune=true", json={})
+    assert (parts.discoverer.asked, parts.discoverer.pruned) == (3, 2)
+    refused = await parts.client.post(f"{BASE}/modules/discover", json={"purge": True})
+    assert (refused.status_code, parts.discoverer.asked) == (422, 3)
 
 
 async def test_modules_are_listed_filtered_and_paged(parts: Parts) -> None:

@@ -129,10 +129,26 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 def test_discover_lists_news_and_fails_for_refused_sources(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     assert '"found": 2' in desk.type("discover", "-o", "json").out
     answer = {"scanned": 3, "applied": ["a"], "unchanged": ["b"], "failed": [{"path": "c.py", "message": "line 3"}]}
-    monkeypatch.setattr(client.Client, "discover", lambda self: answer)
+    monkeypatch.setattr(client.Client, "discover", lambda self, prune: answer)
     said = desk.type("discover", code=1)
-    assert said.out == "module/a applied\n3 scanned, 1 unchanged, 1 refused\n"
+    assert said.out == "module/a applied\nmodule/b unchanged\n3 scanned, 1 unchanged, 1 refused\n"
     assert said.err == "c.py: line 3\n"
+
+
+def test_discover_says_what_is_gone_and_how_to_delete_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bool] = []
+
+    def discover(self: client.Client, prune: bool) -> dict[str, object]:
+        asked.append(prune)
+        gone = {"missing": ["a", "b"], "prunable": ["b"], "held": "the modules path is missing"}
+        return {"scanned": 0, "deleted": ["b"]} if prune else {"scanned": 0, **gone}
+
+    monkeypatch.setattr(client.Client, "discover", discover)
+    said = desk.type("discover").out
+    assert "module/a missing\nmodule/b missing\nNot deleted by itself: b (the modules path is missing)." in said
+    assert "`modplane discover --prune`" in said
+    assert "module/b deleted\n" in desk.type("discover", "--prune").out
+    assert asked == [False, True]
 
 
 @pytest.mark.parametrize(("verb", "package"), [("controlplane", "controlplane"), ("worker", "dataplane")])
