@@ -8,7 +8,6 @@ which looks at every new generation anyway.  Called by `controlplane.writing` in
 twice; goes to the store.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import structlog
@@ -20,9 +19,6 @@ from controlplane.store.records import Record
 from controlplane.store.transactions import Transaction
 
 logger = structlog.get_logger("controlplane.reconcile.forwarding")
-
-Forward = Callable[[Transaction, Record], Record]
-"""Brings a module that the transaction has just stored forward; the record as it is stored afterwards."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ released last, when nothing of the leader's runs any more.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from random import Random
@@ -247,8 +246,7 @@ class Leadership:
         task, self._gaining = self._gaining, None
         if task is not None and not task.done():
             task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            await asyncio.wait({task})  # and not the task itself: its cancellation would hide our own
 
     def _pause(self) -> float:
         wait = jittered(RETRY_SECONDS, 0.2, self._rng)

@@ -107,6 +107,24 @@ class ControlPlane:
     def leads(self) -> bool:
         return not self.store.dead and self.leadership.leads
 
+    def describe(self) -> str:
+        """How this process stands, and which of its tasks have ended."""
+        if self.store.dead:
+            return f"{self.leadership._standing.identity} dead"
+        ended = [
+            f"{task.get_name()} ended: {'cancelled' if task.cancelled() else repr(task.exception())}"
+            for task in (self._main, *self._engines)
+            if task is not None and task.done()
+        ]
+        return ", ".join([repr(self.leadership._standing), *ended, *self._queued()])
+
+    def _queued(self) -> list[str]:
+        if self.reconciler is None:
+            return []
+        queue = self.reconciler.queue
+        waiting = {name: (queue.retry_in(name), queue.failures(name)) for name in self.reconciler._memory.known}
+        return [f"held {sorted(queue.held)}", f"due in (after failures) {waiting}"]
+
     def kill(self) -> None:
         """Die as by kill -9: from now on nothing of it has any effect."""
         self.store.dead = True
@@ -135,10 +153,13 @@ class ControlPlane:
             code_root=Path("/code"),
         )
         self._engines = [
-            asyncio.create_task(self.reconciler.run()),
-            asyncio.create_task(self._beat()),
-            asyncio.create_task(self._project()),
+            asyncio.create_task(self.reconciler.run(), name="reconcile"),
+            asyncio.create_task(self._beat(), name="beat"),
+            asyncio.create_task(self._project(), name="project"),
         ]
+        if self.store.dead:
+            for task in self._engines:
+                task.cancel()
 
     async def _lost(self) -> None:
         for task in self._engines:
@@ -466,6 +487,7 @@ class World:
                 for record in records
             )
             + f"; serving {[{n: r.generation for n, r in worker.serving.items()} for worker in self.workers]}"
+            + f"; locks {sorted(self.locks)}; planes {[plane.describe() for plane in self.planes]}"
         )
 
     async def close(self) -> None:
