@@ -9,7 +9,7 @@ in the transaction that stores it.  Called by `controlplane.api` and `controlpla
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Protocol, TypeAlias
@@ -33,14 +33,15 @@ BULK: Final = 8
 _ROUNDS: Final = 4
 
 
+Digest: TypeAlias = str | errors.SourceInvalid | None
+"""Of a packed source; None: nothing is there; the error: something is there that cannot be packed."""
+
+
 class SourceResolver(Protocol):
     """Who knows what code lies where."""
 
-    async def resolve(self, path: str) -> str | None:
-        """The digest of the packed source below the modules path, packed anew if changed; None: nothing there.
-
-        errors.SourceInvalid: something is there that cannot be packed.
-        """
+    async def resolve_all(self, paths: Collection[str]) -> Mapping[str, Digest]:
+        """The digest of what lies at each path below the modules path, packed anew if it changed."""
         ...
 
 
@@ -223,18 +224,18 @@ class Writer:
         raise errors.Conflict("the source paths kept changing while they were read; try again")
 
     async def _resolve(self, sources: "_Sources", paths: Iterable[str]) -> None:
-        for path in sorted(set(paths)):
-            try:
-                sources.known[path] = None if self._sources is None else await self._sources.resolve(path)
-            except errors.SourceInvalid as error:
-                sources.known[path] = error
+        asked = sorted(set(paths))
+        if self._sources is None:
+            sources.known.update(dict.fromkeys(asked))
+        elif asked:
+            sources.known.update(await self._sources.resolve_all(asked))
 
 
 class _Sources:
     """Digests that were looked up before the transaction; what it asks for in vain is looked up for the next try."""
 
     def __init__(self) -> None:
-        self.known: dict[str, str | errors.SourceInvalid | None] = {}
+        self.known: dict[str, Digest] = {}
         self.missing: set[str] = set()
 
     def __call__(self, path: str) -> str | None:

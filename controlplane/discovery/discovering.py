@@ -133,19 +133,21 @@ class ModuleDiscovery:
         self._absent: dict[str, float] = {}
         self._refused: set[Failure] = set()
         self.writer = writing.Writer(store, clock, self)
-        """The write path, which asks us in turn for digests (`resolve`)."""
+        """The write path, which asks us in turn for digests (`resolve_all`)."""
         self._own = writing.Writer(store, clock, _Scanned(self), epoch=None if epoch is None else self._fence)
         self.wake: Callable[[str], None] = lambda name: None
         """Told of a module whose Valid depends on what was found."""
 
-    async def resolve(self, path: str) -> str | None:
-        """The digest of the packed source at ``path``, see `sources.Sources.resolve`."""
-        return await self._sources.resolve(path)
+    async def resolve_all(self, paths: Collection[str]) -> Mapping[str, writing.Digest]:
+        """The digests of the packed sources at ``paths``, see `sources.Sources.resolve_all`."""
+        return await self._sources.resolve_all(paths)
 
-    async def resolve_scanned(self, path: str) -> str | None:
+    async def resolve_scanned(self, paths: Collection[str]) -> Mapping[str, writing.Digest]:
         """The same, but what the scan under way has found: what came after it is for the next one."""
-        found = self._found.get(path)
-        return await self.resolve(path) if found is None or found.problem else found.digest
+        scanned = {path: self._found[path] for path in paths if path in self._found}
+        known = {path: found.digest for path, found in scanned.items() if not found.problem}
+        rest = [path for path in paths if path not in known]
+        return {**known, **(await self.resolve_all(rest) if rest else {})}
 
     @property
     def folders(self) -> Mapping[str, tuple[int, int]]:
@@ -418,8 +420,8 @@ class _Scanned:
     def __init__(self, discovery: ModuleDiscovery) -> None:
         self._discovery = discovery
 
-    async def resolve(self, path: str) -> str | None:
-        return await self._discovery.resolve_scanned(path)
+    async def resolve_all(self, paths: Collection[str]) -> Mapping[str, writing.Digest]:
+        return await self._discovery.resolve_scanned(paths)
 
 
 Discovery = ModuleDiscovery

@@ -7,7 +7,6 @@ links, devices, names that are not UTF-8, too many or too large files.  Blocking
 `controlplane.discovery.sources`.
 """
 
-import contextlib
 import os
 import shutil
 import stat
@@ -33,6 +32,9 @@ TESTS: Final = "tests"
 """At the top of a package folder: its tests, no code."""
 
 _TRIES: Final = 3
+
+Contents = list[tuple[str, bytes]]
+"""Name and bytes of each file."""
 
 Fingerprint = tuple[tuple[str, int, int, int, int], ...]
 """Path, size, mtime and ctime in ns, inode of each file: changes with every ordinary change of the source."""
@@ -78,7 +80,14 @@ def listing(place: Path) -> Listing:
 
 
 def pack(place: Path, code_root: Path) -> tuple[str, Listing]:
-    """Bring the source at ``place`` into the code store; its digest and the listing that it holds for.
+    """Bring the source at ``place`` into the code store; its digest and the listing that it holds for."""
+    digest, found, contents = read(place)
+    keep(code_root, digest, contents)
+    return digest, found
+
+
+def read(place: Path) -> tuple[str, Listing, Contents]:
+    """The digest of the source at ``place``, the listing that it holds for, and what is to be kept.
 
     A source that changes while it is read is read again; errors.SourceInvalid if it does not come to rest.
     """
@@ -86,9 +95,7 @@ def pack(place: Path, code_root: Path) -> tuple[str, Listing]:
         before = listing(place)
         contents = _read(before)
         if contents is not None and listing(place) == before:
-            digest = digests.source_digest(contents)
-            _keep(code_root, digest, contents)
-            return digest, before
+            return digests.source_digest(contents), before, contents
     message = f"{place}: the files changed while they were read; try again when they are quiet"
     raise errors.SourceInvalid(message, retryable=True)
 
@@ -141,9 +148,9 @@ def _entry(path: Path, name: str) -> tuple[str, int, int, int, int]:
     return (name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
-def _read(found: Listing) -> list[tuple[str, bytes]] | None:
+def _read(found: Listing) -> Contents | None:
     """(name, content) of each file; None if one went or changed its size meanwhile."""
-    contents: list[tuple[str, bytes]] = []
+    contents: Contents = []
     for name, size, *_ in found.fingerprint:
         path = found.place if found.place.name == name else found.place.parent / name
         try:
@@ -158,7 +165,7 @@ def _read(found: Listing) -> list[tuple[str, bytes]] | None:
     return contents
 
 
-def _keep(code_root: Path, digest: str, contents: list[tuple[str, bytes]]) -> None:
+def keep(code_root: Path, digest: str, contents: Contents) -> None:
     """Write the files beside and rename them into place, so that a folder in the store is always whole."""
     final = code_root / digests.folder_name(digest)
     if final.is_dir():
@@ -168,13 +175,17 @@ def _keep(code_root: Path, digest: str, contents: list[tuple[str, bytes]]) -> No
     try:
         for name, content in contents:
             target = building / name
-            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.parent != building:
+                target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
             target.chmod(0o444)
         building.chmod(0o755)
-        with contextlib.suppress(OSError):
+        try:
             building.rename(final)
-        if not final.is_dir():
-            raise errors.SourceInvalid(f"{final}: the packed source could not be put into the code store")
-    finally:
+        except OSError:
+            if not final.is_dir():
+                raise errors.SourceInvalid(f"{final}: the packed source could not be put into the code store") from None
+            shutil.rmtree(building, ignore_errors=True)  # somebody else was quicker
+    except BaseException:
         shutil.rmtree(building, ignore_errors=True)
+        raise

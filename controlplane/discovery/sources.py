@@ -7,7 +7,7 @@ threads.
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -63,6 +63,13 @@ class Sources:
             raise errors.SourceInvalid(found.problem, retryable=found.busy)
         return found.digest
 
+    async def resolve_all(self, paths: Collection[str]) -> dict[str, str | errors.SourceInvalid | None]:
+        """`resolve` for each of ``paths``, in one hop; what cannot be packed has its error as the answer."""
+        return {
+            path: errors.SourceInvalid(found.problem, retryable=found.busy) if found.problem else found.digest
+            for path, found in (await self.find(paths)).items()
+        }
+
     async def find(self, paths: Iterable[str], same: Callable[[str], bool] = lambda path: False) -> dict[str, Found]:
         """What lies at each of ``paths``; where ``same`` says that nothing moved, what was found there the last time.
 
@@ -100,9 +107,10 @@ class Sources:
         if known is not None and known.quiet and self._untouched(known, place):
             return known.digest
         started = time.time_ns()
-        digest, found = packing.pack(place, self.code_root)
+        digest, found, contents = packing.read(place)
         if not self._held(digest):
-            digest, found = packing.pack(place, self.code_root)
+            packing.keep(self.code_root, digest, contents)
+            self._whole.add(digest)
         self._known[path] = _Known(found.fingerprint, digest, started - found.newest > _QUIET_NS)
         if known is None or known.digest != digest:
             logger.info("source packed", path=path, digest=digest, files=len(found.fingerprint))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from controlplane import errors, writing
+from controlplane.store import executing
 from controlplane.store.records import Record
 from controlplane.store.transactions import Transaction
 from schemas import names
@@ -90,6 +91,23 @@ async def test_an_unchanged_apply_costs_no_write(parts: Parts) -> None:
     revision = parts.store.revision
     outcome = await one(parts, module())
     assert (outcome.verb, parts.store.revision) == ("unchanged", revision)
+
+
+async def test_many_documents_are_one_commit_with_one_look_each(parts: Parts, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[int] = []
+    run = executing._run
+
+    def counted(connection: Any, prepared: Any, values: Any, *, fetch: bool) -> Any:
+        ran.append(len(values))
+        return run(connection, prepared, values, fetch=fetch)
+
+    monkeypatch.setattr(executing, "_run", counted)
+    before = parts.store.commits
+    outcomes = await parts.writer.apply([module(f"m{number}") for number in range(50)], manager="tester")
+    assert {outcome.verb for outcome in outcomes} == {"created"}
+    assert parts.store.commits == before + 1
+    assert len(ran) <= 50 + 10
+    assert parts.sources.asked == sorted(f"m{number}" for number in range(50))
 
 
 async def test_the_digest_of_the_source_is_filled_in_by_discovery(parts: Parts) -> None:

@@ -26,8 +26,8 @@ async def test_what_was_not_touched_is_not_read_again(shelf: Sources, monkeypatc
     first = await shelf.resolve("a")
     assert first is not None
     packed: list[Path] = []
-    pack = packing.pack
-    monkeypatch.setattr(packing, "pack", lambda place, root: packed.append(place) or pack(place, root))  # type: ignore[func-returns-value]
+    read = packing.read
+    monkeypatch.setattr(packing, "read", lambda place: packed.append(place) or read(place))  # type: ignore[func-returns-value]
     assert await shelf.resolve("a") == first
     assert not packed
     sources.write(shelf.modules_path, {"a.py": "A = 2\n"})
