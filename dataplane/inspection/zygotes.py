@@ -36,6 +36,8 @@ _SLOTS: Final = 2
 """Children at once: more would take the machine from those who serve."""
 _BATCH: Final = 8
 """Requests for one child at most."""
+_SLOW_SECONDS: Final = 0.1
+"""Behind an inspection that takes longer nobody waits for company."""
 _CHUNK: Final = 1 << 16
 _TAIL: Final = 1 << 16
 _FRAME: Final = re.compile(r'^  File "([^"]+)", line (\d+)', re.MULTILINE)
@@ -106,14 +108,20 @@ class Zygote:
                 elif key.data.pid in self._running:
                     self._hear(key.data, key.fd)
             self._expire()
-            while len(self._running) < _SLOTS and (batch := self._next()):
+            while batch := self._next():
                 self._fork(batch)
         for child in list(self._running.values()):
             self._end(child)
 
     def _patience(self) -> float | None:
-        deadlines = [child.deadline for child in self._running.values()]
-        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+        moments = [child.deadline for child in self._running.values()]
+        if self._waiting and 0 < len(self._running) < _SLOTS:
+            moments.append(self._latest() + _SLOW_SECONDS)
+        return max(0.0, min(moments) - time.monotonic()) if moments else None
+
+    def _latest(self) -> float:
+        """When the youngest of the inspections under way began."""
+        return max(child.started for child in self._running.values())
 
     def _read_requests(self) -> bool:
         chunk = os.read(self._requests_fd, _CHUNK)
@@ -132,12 +140,14 @@ class Zygote:
             self._write({"event": "refused", "message": f"not an inspection request: {error}"})
 
     def _next(self) -> deque[InspectionRequest]:
-        """What the next child is asked: an equal share of what waits, for each child that may be made now."""
+        """What a child is to be asked now; nothing: there is none, no child may be made, or a few wait for company."""
+        if len(self._running) >= _SLOTS:
+            return deque()
         if self._alone:
             return deque([self._alone.popleft()])
-        free = _SLOTS - len(self._running)
-        share = min(-(-len(self._waiting) // free), _BATCH)
-        return deque(self._waiting.popleft() for _ in range(share))
+        if self._running and len(self._waiting) < _BATCH and time.monotonic() < self._latest() + _SLOW_SECONDS:
+            return deque()
+        return deque(self._waiting.popleft() for _ in range(min(len(self._waiting), _BATCH)))
 
     def _fork(self, batch: deque[InspectionRequest]) -> None:
         reader, writer = os.pipe()
