@@ -19,6 +19,8 @@ from schemas.module import DesiredModule, ModuleSpec, ServingStatus
 UNKNOWN = ConditionStatus.UNKNOWN
 _SLOW_INSPECTION = 1.0
 """Seconds after which a running inspection is worth a status write."""
+_QUEUED = 0.05
+"""Seconds that each inspection ahead may take: of many, nobody looks after each every second."""
 _SLOW_APPLYING = 0.5
 """Seconds after which it is worth a status write that some workers have applied a generation and others not yet."""
 
@@ -113,7 +115,7 @@ def _uninspected(draft: Draft, facts: Facts) -> Decision:
 
 
 def _unwritten(facts: Facts, action: Action) -> Decision:
-    return Decision(facts.status, action, requeue_after=_SLOW_INSPECTION)
+    return Decision(facts.status, action, requeue_after=_SLOW_INSPECTION + facts.examination.ahead * _QUEUED)
 
 
 def _retry_after(retry_in: float) -> float | None:

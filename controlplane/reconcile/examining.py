@@ -51,7 +51,8 @@ class Inspector(Protocol):
 
 @dataclass(slots=True)
 class _Job:
-    started: float
+    started: float | None = None
+    """When its turn came."""
     waiting: set[tuple[str, str]] = field(default_factory=set)
     """(module name, trial key) of everybody who wants the answer."""
 
@@ -110,7 +111,7 @@ class Examiner:
         if job is not None:
             job.waiting.add(waiter)
             return
-        job = self._jobs[key] = _Job(self._clock.monotonic(), {waiter})
+        job = self._jobs[key] = _Job(waiting={waiter})
         task = asyncio.get_running_loop().create_task(self._run(key, job, self._request(key, record, spec)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -133,15 +134,19 @@ class Examiner:
     def _unanswered(self, key: str, trial_key: str) -> Examination:
         now = self._clock.monotonic()
         job, trial = self._jobs.get(key), self._trials.get(trial_key)
-        running_for = now - job.started if job is not None and any(w[1] == trial_key for w in job.waiting) else None
+        running_for = None
+        if job is not None and any(w[1] == trial_key for w in job.waiting):
+            running_for = 0.0 if job.started is None else now - job.started
+        ahead = max(len(self._jobs) - AT_ONCE, 0)
         if trial is None:
-            return Examination(key, running_for=running_for)
+            return Examination(key, running_for=running_for, ahead=ahead)
         given_up = trial.attempts >= ATTEMPTS
         return Examination(
             trial_key if given_up else key,
             trial.report,
             trial.attempts,
             running_for,
+            ahead,
             0.0 if given_up else max(trial.due - now, 0.0),
             unsaved=given_up,
         )
@@ -161,6 +166,7 @@ class Examiner:
     async def _run(self, key: str, job: _Job, request: InspectionRequest) -> None:
         try:
             async with self._slots:
+                job.started = self._clock.monotonic()
                 report, blameless = await self._ask(request)
         finally:
             self._jobs.pop(key, None)

@@ -30,7 +30,9 @@ class Examination:
     attempts: int = 0
     """How many attempts crashed or ran out of time."""
     running_for: float | None = None
-    """Seconds since the running attempt started; None: none runs."""
+    """Seconds since the running attempt started, 0 while it waits for its turn; None: none runs."""
+    ahead: int = 0
+    """How many inspections wait for their turn."""
     retry_in: float = 0.0
     """Seconds until the next attempt may start."""
     unsaved: bool = False

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from controlplane.reconcile import examining
 from controlplane.store.transactions import Transaction
 from schemas import names
 from schemas.inspections import InspectionOutcome
@@ -236,15 +237,17 @@ def test_two_modules_of_one_code_share_one_inspection(simulate: Simulate) -> Non
     simulate(scenario)
 
 
-def test_at_most_two_inspections_run_at_a_time_and_a_slow_one_is_told(simulate: Simulate) -> None:
+def test_only_so_many_inspections_run_at_a_time_and_a_slow_one_is_told(simulate: Simulate) -> None:
+    numbers = range(1, examining.AT_ONCE + 5)
+
     async def scenario(world: World) -> None:
         await settled(world)
-        for number in range(1, 8):
+        for number in numbers:
             await world.apply(f"m{number}", module_spec(number))
-        await world.until(lambda: world.reason("m7", "Valid") == "Unknown:Inspecting")
-        for number in range(1, 8):
+        await world.until(lambda: world.reason(f"m{numbers[-1]}", "Valid") == "Unknown:Inspecting")
+        for number in numbers:
             await world.until_state(f"m{number}", "ACTIVE")
-        assert world.inspector.busiest == 2
+        assert world.inspector.busiest == examining.AT_ONCE
 
     simulate(scenario, inspection_seconds=3.0)
 
