@@ -21,7 +21,7 @@ import uvloop
 
 from dataplane import doors, recycling
 from dataplane.agent import agents
-from dataplane.gateway import dispatching, hosting, pages
+from dataplane.gateway import dispatching, hosting, pages, watching
 from dataplane.runtime import hosts, sharing
 from dataplane.settings import Settings, load
 from schemas.kits import endings, logs
@@ -66,6 +66,7 @@ class Worker:
         self._clock = SystemClock()
         self._host = hosting.Host(self._clock)
         self._agent: agents.Agent | None = None
+        self._watchdog: watching.Watchdog | None = None
         self._ending = asyncio.Event()
         self._failed = False
         headers = [(HEADER, f"{settings.worker_id}/{self._boot}")] if settings.worker_header else []
@@ -85,12 +86,15 @@ class Worker:
         gc.freeze()
         self._agent = self._make_agent()
         self._agent.start()
+        self._watchdog = self._make_watchdog(self._agent)
+        self._watchdog.start()
         opening = asyncio.create_task(self._open(self._agent), name="first sync")
         ended = asyncio.create_task(self._ending.wait(), name="ending")
         await asyncio.wait({serving, ended}, return_when=asyncio.FIRST_COMPLETED)
         failed = self._failed or serving.done()
         opening.cancel()
         await self._leave(self._agent)
+        await asyncio.to_thread(self._watchdog.stop)
         self._server.should_exit = True
         await asyncio.wait({serving})
         ended.cancel()
@@ -103,6 +107,27 @@ class Worker:
         )
         return agents.Agent(
             identity, self._host, nats_url=settings.nats_url, code_root=settings.code_root, last_good=settings.last_good
+        )
+
+    def _make_watchdog(self, agent: agents.Agent) -> watching.Watchdog:
+        settings = self._settings
+        try:
+            trap = watching.Trap(
+                settings.last_good.with_suffix(".stack"),
+                after=2 * settings.loop_held_seconds,
+                last=settings.loop_lost_seconds,
+            )
+        except OSError as error:
+            logger.warning("stacks cannot be kept", path=str(settings.last_good.parent), error=str(error))
+            trap = None
+        return watching.Watchdog(
+            self._host,
+            watching.LoopThread(),
+            self._clock,
+            told=agent.blocked,
+            trap=trap,
+            held=settings.loop_held_seconds,
+            lost=settings.loop_lost_seconds,
         )
 
     async def _open(self, agent: agents.Agent) -> None:
@@ -193,6 +218,7 @@ class Worker:
             ],
             "draining": self._host.retiring,
             "unloading": self._host.departed.wire(),
+            "loop": None if self._watchdog is None else self._watchdog.wire(),
         }
 
 

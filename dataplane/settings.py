@@ -67,6 +67,14 @@ class Settings(Options):
     """Resident memory above which the worker asks its supervisor for a successor, which then takes over without a
     failed request.  Default 0: never.  Useful where modules bring C extensions, which Python cannot unload."""
 
+    loop_held_seconds: Annotated[float, Field(ge=0.1, le=60)] = 1.0
+    """How long code may hold the serving loop, during which nobody else is served, before it is told with its module
+    and place.  Default 1 s: far above what a good handler takes between two awaits."""
+
+    loop_lost_seconds: Annotated[float, Field(ge=1, le=3600)] = 30.0
+    """How long the serving loop may be held before the worker ends, so that its supervisor starts another.  Default
+    30 s, the usual limit of a request."""
+
     @field_validator("worker_labels")
     @classmethod
     def _pairs(cls, text: str) -> str:

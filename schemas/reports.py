@@ -113,6 +113,8 @@ class WorkerReport(Model):
     sequence: int = 0
     """Counts reports within a boot."""
     loop_lag_seconds: float = 0.0
+    loop_blocks: int = 0
+    """How many times in this boot something held the serving loop for too long."""
     memory_bytes: int = 0
     started_at: datetime
     reported_at: datetime

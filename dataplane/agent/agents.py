@@ -19,9 +19,20 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from dataplane.agent import applying, crossing, following, holding, keeping, loading, reporting, saving, suspecting
+from dataplane.agent import (
+    applying,
+    crossing,
+    following,
+    holding,
+    keeping,
+    loading,
+    reporting,
+    saving,
+    striking,
+    suspecting,
+)
 from dataplane.agent.keeping import Place, Slot
-from dataplane.gateway import hosting, serving
+from dataplane.gateway import hosting, serving, watching
 from dataplane.runtime import building, hosts
 from schemas import names
 from schemas.documents import DesiredDocument
@@ -120,6 +131,8 @@ class Agent:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._live, name="modplane-agent", daemon=True)
         self._ending: asyncio.Event | None = None
+        self._life: _Life | None = None
+        self._early: list[watching.Block] = []
         self._leaving = False
         self._ready: Future[None] = Future()
         now = self._clock.now()
@@ -132,6 +145,14 @@ class Agent:
     async def ready(self) -> None:
         """Wait until a first set, of disk or bucket, is applied (stragglers excepted): requests may come."""
         await asyncio.wrap_future(self._ready)
+
+    def blocked(self, block: watching.Block) -> None:
+        """Somebody held the serving loop; called from any thread."""
+        if self._loop is None or self._life is None:
+            self._early.append(block)
+            return
+        with contextlib.suppress(RuntimeError):  # its loop is closed already
+            self._loop.call_soon_threadsafe(self._life.blocked, block)
 
     async def leave(self) -> None:
         """Report that this worker goes, and end the agent; waits until its thread is gone."""
@@ -160,7 +181,14 @@ class Agent:
             clock=self._clock,
         )
         suspects.recall()
-        life = _Life(
+        strikes = striking.Strikes(
+            self._last_good.with_name(f"{self._identity.id}.blocks.json"),
+            worker=self._identity.id,
+            host_version=hosts.host_version(),
+            clock=self._clock,
+        )
+        strikes.recall()
+        life = self._life = _Life(
             self._identity,
             crossing.Crossing(self._host, self._serving_loop),
             NatsLink(self._nats_url, name=f"modplane-worker-{self._identity.id}", clock=self._clock),
@@ -178,10 +206,13 @@ class Agent:
             ),
             self._clock,
             suspects,
+            strikes,
             publish=self._publish,
             beat_seconds=self._beat_seconds,
             report_seconds=self._report_seconds,
         )
+        for block in self._early:
+            life.blocked(block)
         life.start(self._opened)
         if not self._leaving:
             await self._ending.wait()
@@ -208,6 +239,7 @@ class _Life:
         file: keeping.File,
         clock: Clock,
         suspects: suspecting.Suspects,
+        strikes: striking.Strikes,
         *,
         publish: Callable[[Facts], None],
         beat_seconds: float,
@@ -228,6 +260,7 @@ class _Life:
             labels=identity.labels,
             changed=self._changed,
             suspects=suspects,
+            strikes=strikes,
         )
         self._saver = saving.Saver(file, clock, changed=self._saved)
         self._reporter = reporting.Reporter(link, clock, self._report, interval=report_seconds)
@@ -239,6 +272,7 @@ class _Life:
         self._synced = False
         self._leaving = False
         self._lag = 0.0
+        self._blocks = 0
         self._last_report: WorkerReport | None = None
         self._state = (WorkerState.NEVER_LOADED, clock.now())
 
@@ -246,6 +280,12 @@ class _Life:
         """Begin everything; ``opened`` is called once a first set is applied."""
         self._tasks.supervise(self._watch_serving_loop, "watch the serving loop")
         self._tasks.start(self._begin(opened), "begin")
+
+    def blocked(self, block: watching.Block) -> None:
+        """Somebody held the serving loop."""
+        self._blocks += 1
+        self._tasks.start(self._applier.blocked(block.module, block.uid, block.digest, block.place), "count a block")
+        self._changed()
 
     async def stop(self) -> None:
         """Say goodbye and end."""
@@ -364,6 +404,7 @@ class _Life:
             rejected=self._rejected(),
             sequence=sequence,
             loop_lag_seconds=round(self._lag, 6),
+            loop_blocks=self._blocks,
             memory_bytes=_memory(),
             started_at=identity.started_at,
             reported_at=self._clock.now(),

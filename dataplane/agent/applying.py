@@ -12,13 +12,13 @@ Runs on the agent's loop; called by `dataplane.agent.agents`.
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
 import structlog
 
-from dataplane.agent import loading, planning, suspecting
+from dataplane.agent import loading, planning, striking, suspecting
 from dataplane.agent.holding import Wanted
 from dataplane.errors import DataPlaneError, LoadFailed, StartFailed
 from dataplane.gateway import serving
@@ -40,8 +40,8 @@ class Gateway(Protocol):
         """Start and publish."""
         ...
 
-    async def block(self, served: serving.Served) -> None:
-        """Publish trouble."""
+    async def block(self, served: serving.Served, *, instead: bool = False) -> None:
+        """Publish trouble; ``instead``: also in place of a generation that serves."""
         ...
 
     async def remove(self, name: str, uid: str) -> None:
@@ -76,6 +76,7 @@ class Applier:
         changed: Callable[[], None],
         backoff: Backoff | None = None,
         suspects: suspecting.Suspects | None = None,
+        strikes: striking.Strikes | None = None,
     ) -> None:
         """``changed`` is called whenever `pending`, `rejected` or `serving` may have changed."""
         self._gateway = gateway
@@ -86,6 +87,8 @@ class Applier:
         self._changed = changed
         self._backoff = backoff or Backoff(base=1.0, cap=60.0)
         self._suspects = suspects
+        self._strikes = strikes
+        self._charges: dict[str, str] = {}
         self._alone = asyncio.Lock()
         self._tasks = Tasks(clock)
         self._wanted: dict[str, Wanted] = {}
@@ -197,6 +200,30 @@ class Applier:
             if failed.retry_at is None and self._latest(failed)
         ]
 
+    async def blocked(self, name: str, uid: str, code: str, place: str) -> None:
+        """Code of a module held the serving loop: on repeat it serves no longer, until something of it changes.
+
+        Without a name: a process before this one ended of it, so it counts for the module that will have this code.
+        """
+        if not name:
+            self._charges[code] = place
+        known = (self._good.get(name), self._wanted.get(name))
+        module = next((each for each in known if each and (each.uid, each.desired.digest) == (uid, code)), None)
+        if module is None or self._strikes is None:
+            return
+        verdict = self._strikes.add(module, place)
+        placed = self._placed.get(name)
+        if verdict is None or placed is None or not placed.serving or placed.uid != uid:
+            return
+        self._placed[name] = replace(placed, serving=False)
+        error = LoadFailed(striking.REASON, verdict)
+        if self._superseded(module):
+            await self._block(module, error, instead=True)
+        else:
+            await self._record(module, error, instead=True)
+        self._moved.add(name)
+        self._changed()
+
     async def stop(self) -> None:
         """Begin nothing more; what serves keeps serving."""
         self._wanted = {}
@@ -298,6 +325,8 @@ class Applier:
             known = self._quarantine.get(planning.fingerprint(module, self._host_version))
             if known is not None:
                 raise LoadFailed(*known)
+        if (verdict := self._struck(module)) is not None:
+            raise LoadFailed(striking.REASON, verdict)
         try:
             served = await self._loader.load(module)
         except LoadFailed as error:
@@ -323,13 +352,20 @@ class Applier:
         if self._earlier.get(module.name) is not module:
             self._failed.pop(module.name, None)
 
+    def _struck(self, module: Wanted) -> str | None:
+        """Why a module that held the serving loop is not to serve any more."""
+        if self._strikes is None:
+            return None
+        place = self._charges.pop(module.desired.digest, None)
+        return self._strikes.verdict(module) if place is None else self._strikes.add(module, place)
+
     def _superseded(self, module: Wanted) -> bool:
         wanted = self._wanted.get(module.name)
         if wanted is not None and self._earlier.get(module.name) is module:
             return False
         return wanted is None or (wanted.uid, wanted.digest) != (module.uid, module.digest)
 
-    async def _record(self, module: Wanted, error: DataPlaneError) -> None:
+    async def _record(self, module: Wanted, error: DataPlaneError, *, instead: bool = False) -> None:
         if self._superseded(module):
             return
         before = self._failed.get(module.name)
@@ -354,9 +390,9 @@ class Applier:
         )  # fmt: skip
         placed = self._placed.get(module.name)
         if placed is None or placed.uid != module.uid or not placed.serving:
-            await self._block(module, error)
+            await self._block(module, error, instead=instead)
 
-    async def _block(self, module: Wanted, error: DataPlaneError) -> None:
+    async def _block(self, module: Wanted, error: DataPlaneError, *, instead: bool = False) -> None:
         """Nothing good of this uid serves: its routes say so instead of falling through to another module."""
         trouble = serving.Trouble(error.reason, error.message, error.retryable)
         try:
@@ -366,7 +402,7 @@ class Applier:
         except ValueError:
             served = None
         if served is not None:
-            await self._gateway.block(served)
+            await self._gateway.block(served, instead=instead)
             placed = self._placed.get(module.name)
             if placed is not None and placed.serving and placed.uid == module.uid:
                 return

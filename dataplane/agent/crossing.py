@@ -28,12 +28,13 @@ class Crossing:
         """Start a module and publish it; StartFailed."""
         await self._over(self._host.install(served))
 
-    async def block(self, served: serving.Served) -> None:
-        """Publish a module that cannot serve, unless it began to serve meanwhile."""
+    async def block(self, served: serving.Served, *, instead: bool = False) -> None:
+        """Publish a module that cannot serve, unless it serves; ``instead``: also in place of this very generation."""
 
         async def publish() -> None:
             before = self._host.snapshot.modules.get(served.name)
-            if before is None or before.uid != served.uid or before.trouble is not None:
+            stays = before is not None and before.uid == served.uid and before.trouble is None
+            if not stays or (instead and before is not None and before.generation == served.generation):
                 self._host.block(served)
 
         await self._over(publish())

@@ -39,6 +39,11 @@ class Host:
         self._start = start
         self._retiring = Tasks(self._clock)
         self._old: dict[asyncio.Task[None], serving.Served] = {}
+        self._starting: set[serving.Served] = set()
+
+    def everyone(self) -> list[serving.Served]:
+        """Every module that may run code here, also those that start or drain; asked from any thread."""
+        return [*self._starting, *self.snapshot.modules.values(), *list(self._old.values())]
 
     @property
     def retiring(self) -> int:
@@ -51,8 +56,12 @@ class Host:
         StartFailed: nothing was published, what served before still does.
         """
         assert served.instance is not None, "a broken module is blocked, not installed"
-        with sharing.within(served.share):
-            await served.instance.start(self._start)
+        self._starting.add(served)
+        try:
+            with sharing.within(served.share):
+                await served.instance.start(self._start)
+        finally:
+            self._starting.discard(served)
         served.state = served.instance.state
         self._publish(served)
         logger.info("module serves", module=served.name, generation=served.generation, uid=served.uid)

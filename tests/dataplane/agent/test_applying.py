@@ -2,12 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from random import Random
 
 import pytest
 from fastapi import APIRouter
 
-from dataplane.agent import applying, holding, loading
+from dataplane.agent import applying, holding, loading, striking
 from dataplane.errors import LoadFailed, StartFailed
 from dataplane.gateway import hosting, serving
 from schemas import documents
@@ -27,7 +28,9 @@ class Gateway:
     async def install(self, served: serving.Served) -> None:
         await self.host.install(served)
 
-    async def block(self, served: serving.Served) -> None:
+    async def block(self, served: serving.Served, *, instead: bool = False) -> None:
+        before = self.host.snapshot.modules.get(served.name)
+        assert instead or before is None or before.uid != served.uid or before.trouble is not None
         self.host.block(served)
 
     async def remove(self, name: str, uid: str) -> None:
@@ -37,8 +40,9 @@ class Gateway:
 class Rig:
     """An applier over a real host, with builds that the test decides on."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
         self.clock = FakeClock()
+        self.strikes = striking.Strikes(folder / "w0.blocks.json", worker="w0", host_version="host/1", clock=self.clock)
         self.gateway = Gateway(self.clock)
         self.builds: list[str] = []
         self.broken: dict[str, Exception] = {}
@@ -51,6 +55,7 @@ class Rig:
             labels={"zone": "x"},
             changed=lambda: None,
             backoff=Backoff(base=4.0, cap=60.0, source=Random(1)),
+            strikes=self.strikes,
         )
 
     def _build(self, module: holding.Wanted) -> serving.Loaded:
@@ -88,8 +93,8 @@ def wanted(
 
 
 @pytest.fixture
-async def rig() -> AsyncIterator[Rig]:
-    made = Rig()
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    made = Rig(tmp_path)
     yield made
     await made.applier.stop()
 
@@ -326,3 +331,65 @@ async def test_modules_that_take_long_are_covered_and_serve_when_they_are_there(
     gate.set()
     await rig.quiet()
     assert set(rig.serving) == {"slow", "quick"}
+
+
+CODE = "sha256:" + "0" * 64
+
+
+async def test_a_module_that_holds_the_loop_again_and_again_serves_no_longer(rig: Rig) -> None:
+    rig.applier.want({"a": wanted("a"), "b": wanted("b", uid="u2")})
+    await rig.quiet()
+    for _ in range(2):
+        await rig.applier.blocked("a", "u1", CODE, "a.py:7 in slow")
+    assert set(rig.serving) == {"a", "b"}
+    assert not rig.applier.rejected()
+    await rig.applier.blocked("a", "u1", CODE, "a.py:7 in slow")
+    assert set(rig.serving) == {"b"}
+    (rejected,) = rig.applier.rejected()
+    assert (rejected.reason, rejected.serving_since) == ("LoopBlocked", None)
+    assert "a.py:7 in slow" in rejected.message
+    assert "a" in rig.applier.take_moved()
+    await rig.applier.blocked("a", "u1", CODE, "a.py:7 in slow")
+    rig.applier.want({"a": wanted("a", generation=2)})
+    await rig.quiet()
+    assert set(rig.serving) == {"b"}, "the same code and configuration"
+    rig.applier.want({"a": wanted("a", "2", generation=3)})
+    await rig.quiet()
+    assert rig.serving["a"] == ("u1", 3)
+    assert not rig.applier.rejected()
+
+
+async def test_blocks_of_what_serves_no_longer_do_not_count_for_what_does(rig: Rig) -> None:
+    rig.applier.want({"a": wanted("a")})
+    await rig.quiet()
+    for _ in range(5):
+        await rig.applier.blocked("a", "u0", CODE, "")
+        await rig.applier.blocked("a", "u1", "sha256:" + "1" * 64, "")
+        await rig.applier.blocked("gone", "u1", CODE, "")
+        await rig.applier.blocked("", "", "", "")
+    assert set(rig.serving) == {"a"}
+
+
+async def test_the_good_generation_that_holds_the_loop_goes_too_while_the_newest_is_rejected(rig: Rig) -> None:
+    rig.applier.want({"a": wanted("a")})
+    await rig.quiet()
+    rig.broken["2"] = LoadFailed("ImportFailed", "a.py:3: no module named numpy")
+    rig.applier.want({"a": wanted("a", "2", generation=2)})
+    await rig.quiet()
+    for _ in range(3):
+        await rig.applier.blocked("a", "u1", CODE, "")
+    assert not rig.serving
+    assert [each.reason for each in rig.applier.rejected()] == ["ImportFailed"]
+
+
+async def test_a_block_that_ended_an_earlier_process_counts_when_its_code_is_placed(rig: Rig) -> None:
+    for _ in range(2):
+        rig.strikes.add(wanted("a"), "a.py:7 in slow")
+    await rig.applier.blocked("", "", CODE, "a.py:8 in slower")
+    rig.applier.want({"a": wanted("a")})
+    await rig.quiet()
+    assert not rig.serving
+    (rejected,) = rig.applier.rejected()
+    assert rejected.reason == "LoopBlocked"
+    assert "a.py:8 in slower" in rejected.message
+    assert not rig.builds
