@@ -194,6 +194,11 @@ class Fleet:
         if not was_proven:
             self.on_change(None)
 
+    def have_all(self, order: Order) -> bool:
+        """Whether every worker that counts has applied the desired state up to ``order``."""
+        speakers = (known.speaker for known in self._known.values())
+        return all(_order(each.report) >= order for each in speakers if each.standing is Standing.COUNTED)
+
     def views(self) -> FleetView:
         """The fleet now."""
         now = self._clock.monotonic()

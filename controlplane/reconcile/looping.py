@@ -22,7 +22,7 @@ from controlplane.reconcile import acting, deciding, examining, fleet, forwardin
 from controlplane.reconcile.facts import Action, Decision, Facts
 from controlplane.reconcile.queueing import Priority, WorkQueue
 from controlplane.store.readings import Reading
-from controlplane.store.records import Batch
+from controlplane.store.records import Batch, DesiredRow
 from controlplane.store.stores import Store
 from schemas.kits.backoffs import Backoff, jittered
 from schemas.kits.clocks import Clock
@@ -36,6 +36,8 @@ TURN_TIMEOUT = 30.0
 RESYNC_EVERY = 600.0
 """Seconds until a module at rest is looked at again, ± 20 %."""
 RESYNC_SPREAD = 0.2
+UNHEARD_FOR = 0.5
+"""Seconds that the last of the workers is given before it is told that others have applied a generation already."""
 _CONFLICTS = 3
 """How often a turn begins anew at once, because somebody edited the object meanwhile, before it backs off."""
 
@@ -119,15 +121,22 @@ class Reconciler:
 
     def _heard(self, batch: Batch) -> None:
         """A commit: wake whom it concerns."""
+        last = {change.name: change for change in batch.changes if change.kind == "Module"}
+        rows = {row.name: row for row in batch.desired}
         for change in batch.changes:
-            if change.kind == "Module":
-                self._noticed(waking.sighting_of_change(change))
+            if change.kind == "Module" and (change.type == "DELETED" or change is last[change.name]):
+                self._noticed(waking.sighting_of_change(change), rows.get(change.name))
 
-    def _noticed(self, sighting: waking.Sighting) -> None:
+    def _noticed(self, sighting: waking.Sighting, row: DesiredRow | None = None) -> None:
+        """Take in how a module stands; ``row``: what the same commit told the workers of it."""
         news = self._memory.notice(sighting)
         if news.gone:
             self.queue.forget(sighting.name)
             self._deleting.pop(sighting.name, None)
+        elif news.intent and row is not None and sighting.registered and row.generation == sighting.generation:
+            # It went forward in the commit that brought it: what is left is to hear from the workers.
+            self._memory.awaiting_fleet[sighting.name] = (row.epoch, row.revision)
+            self.queue.renew(sighting.name, UNHEARD_FOR)
         elif news.intent:
             self.queue.renew(sighting.name)
         elif news.touched:
@@ -140,7 +149,9 @@ class Reconciler:
         self._wake_all(self._memory.awaiting_fleet if names is None else names & self._memory.known)
 
     def _fleet_progressed(self, before: fleet.Order, after: fleet.Order) -> None:
-        self._wake_all(self._memory.reached(before, after))
+        for name, order in self._memory.reached(before, after):
+            patience = 0.0 if order is None or self._fleet.have_all(order) else UNHEARD_FOR
+            self.queue.add(name, Priority.WAKE, patience)
 
     def _membership_moved(self) -> None:
         self._wake_all(self._memory.awaiting_fleet)

@@ -83,10 +83,10 @@ class Schedule:
         due = max(now + delay, failing.due if failing else now)
         self._merge(key, due, priority)
 
-    def renew(self, key: str, now: float) -> None:
-        """Queue ``key`` for a new intent: whatever failed before is forgotten, nothing is waited for."""
+    def renew(self, key: str, now: float, delay: float = 0.0) -> None:
+        """Queue ``key`` for a new intent: whatever failed before is forgotten, no back-off is waited for."""
         self._failing.pop(key, None)
-        self._merge(key, now, Priority.EDIT)
+        self._merge(key, now + delay, Priority.EDIT)
 
     def take(self, now: float) -> str | None:
         """The next key that is due, now held; None: nothing is due."""
@@ -195,9 +195,9 @@ class WorkQueue:
         self._schedule.add(key, priority, self._clock.monotonic(), delay)
         self._moved.set()
 
-    def renew(self, key: str) -> None:
-        """Queue ``key`` for a new intent: earlier failures are forgotten, nothing is waited for."""
-        self._schedule.renew(key, self._clock.monotonic())
+    def renew(self, key: str, delay: float = 0.0) -> None:
+        """Queue ``key`` for a new intent: earlier failures are forgotten, no back-off is waited for."""
+        self._schedule.renew(key, self._clock.monotonic(), delay)
         self._moved.set()
 
     async def get(self) -> str:

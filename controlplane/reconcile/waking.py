@@ -13,7 +13,7 @@ from controlplane.reconcile.facts import Decision
 from controlplane.reconcile.fleet import Order
 from controlplane.store.records import Change, Record
 from schemas import conditions, names
-from schemas.meta import Json
+from schemas.meta import ConditionStatus, Json
 from schemas.module import ModuleState
 
 
@@ -24,6 +24,8 @@ class Sighting:
     name: str
     uid: str
     generation: int = 0
+    registered: bool = False
+    """Whether this very generation is registered already: only workers have to do something."""
     deleting: bool = False
     finalizers: tuple[str, ...] = ()
     serving: str | None = None
@@ -102,10 +104,10 @@ class Memory:
         else:
             self.awaiting_claims.discard(name)
 
-    def reached(self, before: Order, after: Order) -> list[str]:
-        """Who waits for a row that a worker has come to on its way from ``before`` to ``after``."""
+    def reached(self, before: Order, after: Order) -> list[tuple[str, Order | None]]:
+        """Who waits for a row that a worker has come to on its way from ``before`` to ``after``, and for which."""
         return [
-            name
+            (name, order)
             for name, order in self.awaiting_fleet.items()
             if order is None or after < before or before < order <= after
         ]
@@ -138,6 +140,15 @@ def sighting_of_change(change: Change) -> Sighting:
     return _sighting(change.document, gone=change.type == "DELETED")
 
 
+def _is_registered(status: Json, generation: int) -> bool:
+    return any(
+        entry["type"] == conditions.REGISTERED
+        and entry["status"] == ConditionStatus.TRUE
+        and entry.get("observedGeneration") == generation
+        for entry in status.get("conditions", ())
+    )
+
+
 def is_at_rest(record: Record) -> bool:
     """Whether a stored module looks as if nothing is left to do for it."""
     status = record.status
@@ -151,12 +162,14 @@ def is_at_rest(record: Record) -> bool:
 
 def _sighting(document: Json, *, gone: bool) -> Sighting:
     metadata = document["metadata"]
-    serving = (document.get("status") or {}).get("serving") or {}
+    status = document.get("status") or {}
+    serving = status.get("serving") or {}
     dependencies = (document.get("spec") or {}).get("dependencies") or ()
     return Sighting(
         name=metadata["name"],
         uid=metadata["uid"],
         generation=metadata.get("generation", 0),
+        registered=_is_registered(status, metadata.get("generation", 0)),
         deleting="deletionTimestamp" in metadata,
         finalizers=tuple(metadata.get("finalizers", ())),
         serving=serving.get("version"),
