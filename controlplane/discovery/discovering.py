@@ -9,6 +9,7 @@ is read in threads.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,9 @@ RESTLESS: Final = 2.0
 """Seconds after which what is still being written is left for later, so that it holds up no other."""
 PATIENCE: Final = 2.0
 """Seconds for which code has to be gone before that means anything: a folder that is replaced is gone for a moment."""
+NEWCOMER: Final = 2.0
+"""Seconds for which code that belongs to no module waits for a person to apply a manifest of their own, which then
+comes first.  Not waited for when somebody asks for a scan."""
 BACKSTOP: Final = 60.0
 """Seconds until the next scan when nothing is told that anything moved."""
 AGAIN: Final = 1.0
@@ -131,6 +135,8 @@ class ModuleDiscovery:
         self._found: dict[str, sources.Found] = {}
         self._settled: dict[str, str] = {}
         self._absent: dict[str, float] = {}
+        self._had: dict[str, str | None] = {}
+        self._since: dict[str, float] = {}
         self._refused: set[Failure] = set()
         self.writer = writing.Writer(store, clock, self)
         """The write path, which asks us in turn for digests (`resolve_all`)."""
@@ -223,7 +229,11 @@ class ModuleDiscovery:
         for path in scan.sources:
             if problem := self._found[path].problem:
                 result.failed.append(Failure(path, problem))
-        reports = await self._candidates.reports(self._bare(scan, modules))
+        bare = self._bare(scan, modules)
+        newcomers = self._newcomers(scan, {module.path for module in modules})
+        if touched is not None:
+            bare = self._grown(bare, newcomers, result)
+        reports = await self._candidates.reports(bare)
         await self._apply(self._items(scan, reports, result), result)
         await self._conclude(tree.root, result, prune=prune, patience=patience)
         if busy or any(found.busy for found in self._found.values()):
@@ -280,6 +290,31 @@ class ModuleDiscovery:
         described = {each.path for each in modules} - {each.path for each in modules if each.declared}
         found = {path: self._found[path].digest for path in scan.sources if path not in scan.covered | described}
         return {path: digest for path, digest in found.items() if digest is not None}
+
+    def _newcomers(self, scan: scanning.Scan, known: Collection[str]) -> dict[str, float]:
+        """Sources that no module has, and since when; infinite: a person deleted the module of this very code."""
+        now = self._clock.monotonic()
+        digests = {path: self._found[path].digest for path in scan.sources}
+        self._had = {
+            path: digest
+            for path, digest in digests.items()
+            if path in known or (path in self._had and self._had[path] == digest)
+        }
+        self._since = {
+            path: math.inf if path in self._had else min(self._since.get(path, now), now)
+            for path in digests
+            if path not in known
+        }
+        return self._since
+
+    def _grown(self, bare: Mapping[str, str], newcomers: Mapping[str, float], result: _Result) -> dict[str, str]:
+        """``bare`` without what is too new, and what a person deleted."""
+        now = self._clock.monotonic()
+        left = {path: since + NEWCOMER - now for path, since in newcomers.items() if since + NEWCOMER > now}
+        soonest = min(left.values(), default=math.inf)
+        if soonest < math.inf:
+            result.look_again(soonest)
+        return {path: digest for path, digest in bare.items() if path not in left}
 
     async def _apply(self, items: Sequence[_Item], result: _Result) -> None:
         """Apply the items that are not settled yet."""

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from controlplane.admission import composing, validating
-from controlplane.discovery import deriving, scanning
+from controlplane.discovery import deriving, looking, scanning
 from tests.doubles import packed
 from tests.doubles.packed import Packed
 
@@ -59,7 +59,7 @@ def sessions() -> list[dict[str, str]]:
 
 
 def test_the_folder_is_a_modules_path_without_a_complaint() -> None:
-    found = scanning.scan(EXAMPLES)
+    found = scanning.Scanner(EXAMPLES).scan(looking.look(EXAMPLES))
     assert found.failures == []
     assert found.sources == ["analytics_core", "analytics_core_v2", "my_module", "pricing_intelligence"]
     assert found.covered == {"analytics_core", "analytics_core_v2", "pricing_intelligence"}

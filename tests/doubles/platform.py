@@ -26,6 +26,10 @@ EXAMPLES = ROOT / "deploy" / "examples"
 MODPLANE = [sys.executable, "-m", "controlplane.cli.main"]
 
 
+BY_HAND = {"MODPLANE_AUTO_DISCOVER": "false"}
+"""For tests that apply manifests of code in the modules path: discovery does not come first or between."""
+
+
 class Platform:
     """One running `modplane up`."""
 

@@ -11,7 +11,7 @@ import nats.errors
 import pytest
 
 from tests.doubles.events import sequences, stored_events
-from tests.doubles.platform import Platform, manifest, module_source, running, wait_for
+from tests.doubles.platform import BY_HAND, Platform, manifest, module_source, running, wait_for
 from tests.doubles.traffic import flowing
 
 pytestmark = pytest.mark.processes
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.processes
 
 @pytest.fixture
 def platform(tmp_path: Path) -> Iterator[Platform]:
-    with running(tmp_path, examples=False) as started:
+    with running(tmp_path, examples=False, environment=BY_HAND) as started:
         yield started
 
 

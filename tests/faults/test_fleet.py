@@ -15,12 +15,12 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from tests.doubles.platform import Platform, manifest, module_source, running, wait_for
+from tests.doubles.platform import BY_HAND, Platform, manifest, module_source, running, wait_for
 from tests.doubles.traffic import flowing
 
 pytestmark = pytest.mark.processes
 
-QUICK = {"MODPLANE_KEEP_ALIVE_SECONDS": "1"}
+QUICK = {**BY_HAND, "MODPLANE_KEEP_ALIVE_SECONDS": "1"}
 """Idle connections of the drained are given up soon: these tests wait for it."""
 KEPT, FRESH = 3, 2
 SLOTS = ("w0", "w1", "w2")

@@ -18,7 +18,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.doubles.platform import Platform, manifest, module_source, running, wait_for
+from tests.doubles.platform import BY_HAND, Platform, manifest, module_source, running, wait_for
 from tests.doubles.traffic import flowing
 
 pytestmark = pytest.mark.processes
@@ -76,7 +76,7 @@ class Remains:
 @pytest.fixture(scope="module")
 def dead(tmp_path_factory: pytest.TempPathFactory) -> Platform:
     """A platform that died at the very moment at which its last module was said to be ACTIVE."""
-    with running(tmp_path_factory.mktemp("dead"), examples=False, workers=2) as platform:
+    with running(tmp_path_factory.mktemp("dead"), examples=False, workers=2, environment=BY_HAND) as platform:
         add_modules(platform)
         kill_all(platform)
         return platform
@@ -96,7 +96,7 @@ def remains(dead: Platform, tmp_path: Path) -> Iterator[Remains]:
 
 @pytest.fixture(scope="module")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    with running(tmp_path_factory.mktemp("living"), examples=False, workers=2) as started:
+    with running(tmp_path_factory.mktemp("living"), examples=False, workers=2, environment=BY_HAND) as started:
         add_modules(started)
         yield started
 
@@ -259,8 +259,9 @@ def test_a_full_disk_leaves_the_old_state_serves_on_and_says_what_is_not_acknowl
 def _rows(path: Path) -> list[tuple[Any, ...]]:
     """What the file holds, read between two saves: the bytes of a save that is tried right now are not its content."""
     with contextlib.closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=20)) as database:
-        return database.execute("SELECT 0, document, checksum FROM meta UNION ALL "
-                                "SELECT 1, document, checksum FROM documents ORDER BY 1, 3").fetchall()
+        return database.execute(
+            "SELECT 0, document, checksum FROM meta UNION ALL SELECT 1, document, checksum FROM documents ORDER BY 1, 3"
+        ).fetchall()
 
 
 def _waits_for_disk(platform: Platform) -> str:

@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.doubles.platform import Platform, running
+from tests.doubles.platform import BY_HAND, Platform, running
 
 
 @pytest.fixture(scope="session")
 def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    """`modplane up` with the examples."""
-    with running(tmp_path_factory.mktemp("platform")) as started:
+    """`modplane up` with the examples; after that, what is found is found by hand."""
+    with running(tmp_path_factory.mktemp("platform"), environment=BY_HAND) as started:
+        started.cli("discover")
         yield started

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from tests.doubles.databases import Postgres, postgres_server
-from tests.doubles.platform import Platform, manifest, module_source, running, wait_for
+from tests.doubles.platform import BY_HAND, Platform, manifest, module_source, running, wait_for
 
 __all__ = ["postgres_server"]
 
@@ -24,7 +24,7 @@ def database(postgres_server: Postgres) -> str:
 @pytest.fixture
 def platform(tmp_path: Path, database: str) -> Iterator[Platform]:
     url = database.replace("postgresql://", "postgresql+psycopg://", 1)
-    with running(tmp_path, examples=False, workers=2, environment={"MODPLANE_DATABASE_URL": url}) as started:
+    with running(tmp_path, examples=False, workers=2, environment={**BY_HAND, "MODPLANE_DATABASE_URL": url}) as started:
         yield started
 
 

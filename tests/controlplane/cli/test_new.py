@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from controlplane.cli import exits, main, templates
-from tests.doubles.platform import ROOT, Platform, running
+from tests.doubles.platform import BY_HAND, ROOT, Platform, running
 
 
 def test_a_new_module_is_written_whole_and_valid(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -40,7 +40,7 @@ def test_its_own_test_passes(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.processes
 def test_it_is_discovered_applied_and_called(tmp_path: Path) -> None:
-    with running(tmp_path, examples=False) as platform:
+    with running(tmp_path, examples=False, environment=BY_HAND) as platform:
         platform.cli("new", "module", "price-watch", "--dir", str(platform.modules))
         place = platform.modules / "price_watch"
         assert "module/price-watch" in platform.cli("discover")
