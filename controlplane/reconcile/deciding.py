@@ -21,8 +21,6 @@ _SLOW_INSPECTION = 1.0
 """Seconds after which a running inspection is worth a status write."""
 _QUEUED = 0.05
 """Seconds that each inspection ahead may take: of many, nobody looks after each every second."""
-_SLOW_APPLYING = 0.5
-"""Seconds after which it is worth a status write that some workers have applied a generation and others not yet."""
 
 
 def decide(facts: Facts) -> Decision:
@@ -206,7 +204,7 @@ def _registered(draft: Draft, facts: Facts) -> Decision:
     if judgement.stalled is not None:
         draft.stall(*judgement.stalled)
     programmed = draft.holds(conditions.PROGRAMMED)
-    if judgement.passing and (left := _passing_for(facts)) > 0:
+    if judgement.passing and (left := _passing_for(facts, judgement.passing)) > 0:
         return Decision(facts.status, requeue_after=left, awaits_fleet=True)
     if programmed:
         _put_serving(draft, facts, spec)
@@ -219,13 +217,13 @@ def _registered(draft: Draft, facts: Facts) -> Decision:
     )
 
 
-def _passing_for(facts: Facts) -> float:
-    """Seconds for which this generation may still be on its way to workers without a word about who has it."""
+def _passing_for(facts: Facts, allowed: float) -> float:
+    """What is left of the ``allowed`` seconds in which this generation may be on its way to workers without a word."""
     told = conditions.get(facts.status.conditions, conditions.PROGRAMMED)
     if told is None or told.observed_generation != facts.record.generation or told.status is not UNKNOWN:
         return 0.0
     since = (facts.now - told.last_transition_time).total_seconds()
-    return min(_SLOW_APPLYING - since, _SLOW_APPLYING)
+    return min(allowed - since, allowed)
 
 
 def _put_serving(draft: Draft, facts: Facts, spec: ModuleSpec) -> None:

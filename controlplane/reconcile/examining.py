@@ -146,9 +146,9 @@ class Examiner:
             trial.report,
             trial.attempts,
             running_for,
-            ahead,
             0.0 if given_up else max(trial.due - now, 0.0),
-            unsaved=given_up,
+            given_up,
+            ahead,
         )
 
     def _request(self, key: str, record: Record, spec: ModuleSpec) -> InspectionRequest:

@@ -31,12 +31,12 @@ class Examination:
     """How many attempts crashed or ran out of time."""
     running_for: float | None = None
     """Seconds since the running attempt started, 0 while it waits for its turn; None: none runs."""
-    ahead: int = 0
-    """How many inspections wait for their turn."""
     retry_in: float = 0.0
     """Seconds until the next attempt may start."""
     unsaved: bool = False
     """Whether the answer has to be stored with the next write."""
+    ahead: int = 0
+    """How many inspections wait for their turn."""
 
 
 @dataclass(frozen=True, slots=True)

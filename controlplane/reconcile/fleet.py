@@ -17,7 +17,7 @@ from typing import TypeAlias
 import structlog
 
 from schemas.kits.clocks import Clock
-from schemas.reports import WorkerReport
+from schemas.reports import Pending, Rejected, WorkerReport
 
 logger = structlog.get_logger("controlplane.reconcile.fleet")
 
@@ -29,6 +29,8 @@ SETTLED_AFTER = 4.0
 """Seconds of proven channel, more than one report, after which every living worker must have been heard."""
 FORGOTTEN_AFTER = 3600.0
 """Seconds after which a lost worker is no longer counted as lost."""
+LOADING = "Loading"
+"""Why a module is pending that a worker is only busy with: nothing to look at before that is over."""
 _TICK = 1.0
 
 Order: TypeAlias = tuple[int, int]
@@ -52,6 +54,14 @@ class WorkerView:
 
     report: WorkerReport
     standing: Standing
+    pending: Mapping[str, Pending] = field(init=False, repr=False, compare=False)
+    """By module; a thousand modules ask for theirs."""
+    rejected: Mapping[str, Rejected] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Index the report."""
+        object.__setattr__(self, "pending", {entry.module: entry for entry in self.report.pending})
+        object.__setattr__(self, "rejected", {entry.module: entry for entry in self.report.rejected})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +108,20 @@ class _Known:
     """Since when it does not count any more; None: it counts, or it never did."""
     elder: "_Known | None" = None
     """The process that it replaces, for as long as that one still reports."""
+    _view: WorkerView | None = None
 
     @property
     def standing(self) -> Standing:
         if self.lost or self.gone:
             return Standing.LOST
         return Standing.COUNTED if self.report.synced and not self.report.leaving else Standing.JOINING
+
+    @property
+    def view(self) -> WorkerView:
+        standing = self.standing
+        if self._view is None or self._view.standing is not standing:
+            self._view = WorkerView(self.report, standing)
+        return self._view
 
     @property
     def speaker(self) -> "_Known":
@@ -120,7 +138,7 @@ def _ignore_names(names: frozenset[str] | None) -> None:
     """Before a loop listens there is nobody to wake."""
 
 
-def _ignore_progress(before: Order, after: Order) -> None:
+def _ignore_progress(before: Order, after: Order, loading: frozenset[str]) -> None:
     """Before a loop listens there is nobody to wake."""
 
 
@@ -138,7 +156,7 @@ class Fleet:
         self._proven_since: float | None = None
         self.on_change: Callable[[frozenset[str] | None], None] = _ignore_names
         """Called with the modules whose report changed; None: all that wait for workers."""
-        self.on_progress: Callable[[Order, Order], None] = _ignore_progress
+        self.on_progress: Callable[[Order, Order, frozenset[str]], None] = _ignore_progress
         """Called when a worker has applied more: how far before, and how far now."""
         self.on_membership: Callable[[], None] = _ignore
         """Called when a worker joined, began to count, left or was lost: every module's numbers move."""
@@ -207,11 +225,7 @@ class Fleet:
         since = self._proven_since if proven and self._proven_since is not None else now
         return FleetView(
             workers=MappingProxyType(
-                {
-                    worker: WorkerView(known.speaker.report, known.speaker.standing)
-                    for worker, known in self._known.items()
-                    if not known.gone
-                }
+                {worker: known.speaker.view for worker, known in self._known.items() if not known.gone}
             ),
             channel_proven=proven,
             proven_for=now - since,
@@ -257,10 +271,12 @@ class Fleet:
 
     def _tell_progress(self, old: WorkerReport, new: WorkerReport) -> None:
         before, after = _order(old), _order(new)
+        loading = frozenset(entry.module for entry in new.pending if entry.reason == LOADING)
         if before != after:
-            self.on_progress(before, after)
-        if troubles := _troubles(old) ^ _troubles(new):
-            self.on_change(frozenset(trouble[0] for trouble in troubles))
+            self.on_progress(before, after, loading)
+        troubles = _troubles(old) ^ _troubles(new)
+        if moved := frozenset(trouble[0] for trouble in troubles) - loading:
+            self.on_change(moved)
 
 
 def _order(report: WorkerReport) -> Order:

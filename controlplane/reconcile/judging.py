@@ -7,20 +7,22 @@ a report channel that is proven alive, takes it away.  Called by `deciding` and 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
 
-from controlplane.reconcile.fleet import FleetView, Standing, WorkerView
+from controlplane.reconcile.fleet import LOADING, FleetView, Standing, WorkerView
 from controlplane.store.records import DesiredRow
 from schemas.meta import ConditionStatus
 from schemas.module import WorkerCounts
-from schemas.reports import Pending, Rejected, WorkerReport
+from schemas.reports import Rejected, WorkerReport
 
 NO_WORKERS_AFTER = 30.0
 """Seconds without a counted worker after which NoWorkers is said."""
 
 NO_WORKERS = "NoWorkers"
 
-Entry = TypeVar("Entry", Pending, Rejected)
+SLOW_APPLYING = 0.5
+"""Seconds after which it is worth a status write that some workers have applied a generation and others not yet."""
+_EACH = 0.02
+"""Seconds more for each module that a worker has to load."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +37,8 @@ class Judgement:
     stalled: tuple[str, str] | None = None
     """Reason and message of a deterministic rejection."""
     requeue_after: float | None = None
-    passing: bool = False
-    """Whether it is only that workers are busy with it: mostly over in a moment, and not worth telling before."""
+    passing: float = 0.0
+    """Seconds for which it is not worth telling, since workers are only busy with it; 0: it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +79,8 @@ def judge(
     if tally.rejected:
         return _refused(tally, counts)
     if tally.waiting:
-        passing = all(_is_busy(worker.report, name) for worker in tally.waiting)
+        busy = all(_is_busy(worker, name) for worker in tally.waiting)
+        passing = SLOW_APPLYING + _EACH * max(len(worker.pending) for worker in tally.waiting) if busy else 0.0
         return Judgement(ConditionStatus.UNKNOWN, "Applying", _waits_for(tally, name), counts, passing=passing)
     many = "1 worker has" if counts.applied == 1 else f"{counts.applied} workers have"
     return Judgement(ConditionStatus.TRUE, "Applied", f"{many} applied this generation", counts)
@@ -96,7 +99,7 @@ def unconfirmed(view: FleetView, name: str, tombstone: DesiredRow, store_id: str
         worker
         for worker, known in sorted(view.workers.items())
         if known.standing is Standing.COUNTED
-        and (not covers(known.report, tombstone, store_id) or _entry(known.report.pending, name) is not None)
+        and (not covers(known.report, tombstone, store_id) or name in known.pending)
     ]
 
 
@@ -119,9 +122,9 @@ def _tally(view: FleetView, selector: Mapping[str, str], name: str, row: Desired
             tally.joining.append(worker)
         elif row is None or not covers(worker.report, row, store_id):
             tally.waiting.append(worker)
-        elif (rejection := _entry(worker.report.rejected, name)) and rejection.generation == row.generation:
+        elif (rejection := worker.rejected.get(name)) and rejection.generation == row.generation:
             tally.rejected.append((worker, rejection))
-        elif rejection or _entry(worker.report.pending, name):
+        elif rejection or name in worker.pending:
             tally.waiting.append(worker)
         else:
             tally.applied.append(worker)
@@ -182,25 +185,21 @@ def _refused(tally: _Tally, counts: WorkerCounts) -> Judgement:
     return Judgement(ConditionStatus.FALSE, "Rejected", message, counts, stalled=(rejection.reason, message))
 
 
-def _is_busy(report: WorkerReport, name: str) -> bool:
-    entry = _entry(report.pending, name)
-    return entry is None or entry.reason == "Loading"
+def _is_busy(worker: WorkerView, name: str) -> bool:
+    entry = worker.pending.get(name)
+    return entry is None or entry.reason == LOADING
 
 
 def _waits_for(tally: _Tally, name: str) -> str:
     said = []
     for worker in tally.waiting:
-        entry = _entry(worker.report.pending, name)
+        entry = worker.pending.get(name)
         why = (
             f" ({entry.reason}: {entry.message})" if entry and entry.message else f" ({entry.reason})" if entry else ""
         )
         said.append(f"{worker.report.id}{why}")
     total = len(tally.waiting) + len(tally.applied)
     return f"waiting for {len(said)} of {total} workers to apply this generation: {', '.join(said)}"
-
-
-def _entry(entries: Iterable[Entry], name: str) -> Entry | None:
-    return next((entry for entry in entries if entry.module == name), None)
 
 
 def _ids(workers: Iterable[WorkerView]) -> str:

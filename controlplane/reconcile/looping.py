@@ -148,8 +148,10 @@ class Reconciler:
     def _fleet_moved(self, names: frozenset[str] | None) -> None:
         self._wake_all(self._memory.awaiting_fleet if names is None else names & self._memory.known)
 
-    def _fleet_progressed(self, before: fleet.Order, after: fleet.Order) -> None:
+    def _fleet_progressed(self, before: fleet.Order, after: fleet.Order, loading: frozenset[str]) -> None:
         for name, order in self._memory.reached(before, after):
+            if name in loading:
+                continue  # its worker has the document, not yet the module: the next report tells
             patience = 0.0 if order is None or self._fleet.have_all(order) else UNHEARD_FOR
             self.queue.add(name, Priority.WAKE, patience)
 

@@ -31,8 +31,13 @@ class Heard:
         self.memberships = 0
         self.progress: list[tuple[object, object]] = []
         fleet.on_change = self.changes.append
-        fleet.on_progress = lambda before, after: self.progress.append((before, after))
+        self.loading: list[frozenset[str]] = []
+        fleet.on_progress = self._progressed
         fleet.on_membership = self._count
+
+    def _progressed(self, before: object, after: object, loading: frozenset[str]) -> None:
+        self.progress.append((before, after))
+        self.loading.append(loading)
 
     def _count(self) -> None:
         self.memberships += 1
@@ -129,6 +134,18 @@ async def test_progress_wakes_those_that_wait_and_troubles_those_they_name(fleet
     assert heard.changes == [frozenset({"slow", "bad"})]
     fleet.reported(report(sequence=5, applied_revision=2, rejected=[rejected]))
     assert heard.changes[1:] == [frozenset({"slow"})]
+
+
+async def test_nobody_is_woken_for_what_a_worker_only_begins_to_load(fleet: Fleet) -> None:
+    heard = Heard(fleet)
+    fleet.reported(report())
+    loading = [Pending(module=name, generation=1, since=CLOCK.now(), reason="Loading") for name in ("one", "two")]
+    fleet.reported(report(sequence=2, applied_revision=2, pending=loading))
+    assert heard.changes == []
+    assert heard.loading == [frozenset({"one", "two"})]
+    fleet.reported(report(sequence=3, applied_revision=2, pending=loading[1:]))
+    assert heard.changes == [frozenset({"one"})]
+    assert set(fleet.views().workers["w0"].pending) == {"two"}
 
 
 async def test_the_watch_tells_when_the_channel_comes_and_goes(fleet: Fleet, clock: FakeClock) -> None:
