@@ -353,7 +353,7 @@ class _Life:
         self._news.set()
         self._keep()
         self._publish(self._facts())
-        if not self._saver.busy:
+        if not (self._saver.busy or self._follower.midway):
             self._reporter.due()
 
     def _saved(self) -> None:

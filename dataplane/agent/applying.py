@@ -40,6 +40,10 @@ class Gateway(Protocol):
         """Start and publish."""
         ...
 
+    async def renew(self, module: Wanted) -> datetime | None:
+        """Publish around the instance that serves; when, or None if none does."""
+        ...
+
     async def block(self, served: serving.Served, *, instead: bool = False) -> None:
         """Publish trouble; ``instead``: also in place of a generation that serves."""
         ...
@@ -321,6 +325,9 @@ class Applier:
                 suspects.acquit(module)
 
     async def _place(self, module: Wanted) -> None:
+        if (since := await self._renewed(module)) is not None:
+            self._serves(module, since)
+            return
         if self._quarantine:
             known = self._quarantine.get(planning.fingerprint(module, self._host_version))
             if known is not None:
@@ -345,8 +352,18 @@ class Applier:
         except BaseException:
             instance.unload()
             raise
+        self._serves(module, served.since)
+
+    async def _renewed(self, module: Wanted) -> datetime | None:
+        """Since when the module serves with the instance that is there already; None: it needs one of its own."""
+        placed, good = self._placed.get(module.name), self._good.get(module.name)
+        if placed is None or good is None or not placed.serving or not planning.keeps_instance(good, module):
+            return None
+        return await self._gateway.renew(module)
+
+    def _serves(self, module: Wanted, since: datetime) -> None:
         self._placed[module.name] = planning.Placed(module.name, module.uid, module.digest, serving=True)
-        self._since[module.name] = served.since
+        self._since[module.name] = since
         self._good[module.name] = module
         self._moved.add(module.name)
         if self._earlier.get(module.name) is not module:

@@ -5,8 +5,10 @@ Modules start and requests run on the serving loop only; each call here is one c
 
 import asyncio
 from collections.abc import Coroutine
+from datetime import datetime
 from typing import Any, TypeVar
 
+from dataplane.agent.holding import Wanted
 from dataplane.gateway import hosting, serving
 
 T = TypeVar("T")
@@ -38,6 +40,14 @@ class Crossing:
                 self._host.block(served)
 
         await self._over(publish())
+
+    async def renew(self, module: Wanted) -> datetime | None:
+        """Publish a module around the instance that serves already; when, or None if none does."""
+
+        async def publish() -> datetime | None:
+            return self._host.renew(module.name, module.uid, module.generation, module.desired)
+
+        return await self._over(publish())
 
     async def remove(self, name: str, uid: str) -> None:
         """Take a module out and wait until it is drained."""

@@ -82,6 +82,11 @@ class Follower:
         """Seconds since the last beat was heard; None: never."""
         return self._clock.monotonic() - self._beat_at if self._beat is not None else None
 
+    @property
+    def midway(self) -> bool:
+        """Whether documents have come whose head is still to come: news is only a moment away."""
+        return self.synced and self.standing in (Standing.UNPROVEN, Standing.OLDER) and not self.doubted
+
     async def run(self) -> None:
         """Follow, session after session, until cancelled."""
         failures = 0

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from dataplane.agent.holding import Wanted
 from schemas.documents import canonical_json
+from schemas.module import DesiredModule
 
 Fingerprint = str
 
@@ -87,6 +88,20 @@ def fingerprint(module: Wanted, host_version: str) -> Fingerprint:
     routes = [[sorted(route.methods), route.path] for route in desired.routes]
     return canonical_json(
         [desired.digest, desired.source_path, desired.entry_point, desired.config, sorted(routes), host_version]
+    )
+
+
+def keeps_instance(old: Wanted, new: Wanted) -> bool:
+    """Whether the instance of ``old`` is what ``new`` wants too: they differ only in what is around the code."""
+    return old.uid == new.uid and _inner(old.desired) == _inner(new.desired)
+
+
+def _inner(desired: DesiredModule) -> tuple[object, ...]:
+    """What an instance was built from, and where its routes lie."""
+    routes = sorted((sorted(route.methods), route.path) for route in desired.routes)
+    return (
+        *(desired.digest, desired.source_path, desired.entry_point, desired.config, desired.version),
+        *(desired.api_version, desired.namespace, routes, desired.limits.max_threads),
     )
 
 

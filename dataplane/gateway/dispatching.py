@@ -112,7 +112,7 @@ async def _run(
     finally:
         sharing.current.reset(token)
         deadlines.leave(call)
-        served.left(task)
+        served.inside.left(task)
 
 
 async def _failed(call: limiting.Call, error: BaseException) -> None:

@@ -6,6 +6,7 @@ replaced or removed one keeps answering the requests that are inside it, for at 
 """
 
 import asyncio
+from datetime import datetime
 
 import structlog
 
@@ -13,6 +14,7 @@ from dataplane.gateway import pinning, serving, snapshots
 from dataplane.runtime import sharing
 from schemas.kits.clocks import Clock, SystemClock
 from schemas.kits.tasks import Tasks
+from schemas.module import DesiredModule
 
 logger = structlog.get_logger("dataplane.gateway.hosting")
 
@@ -66,6 +68,21 @@ class Host:
         self._publish(served)
         logger.info("module serves", module=served.name, generation=served.generation, uid=served.uid)
 
+    def renew(self, name: str, uid: str, generation: int, desired: DesiredModule) -> datetime | None:
+        """Publish another generation around the instance that serves; when, or None if none of that uid does.
+
+        Nothing starts, nothing is drained: the requests inside belong to both.
+        """
+        before = self.snapshot.modules.get(name)
+        if before is None or before.uid != uid or before.instance is None:
+            return None
+        served = before.renewed(generation, desired)
+        served.since = self._clock.now()
+        self.snapshot = self.snapshot.with_module(served)
+        before.release()
+        logger.info("module serves", module=name, generation=generation, uid=uid)
+        return served.since
+
     def block(self, served: serving.Served) -> None:
         """Publish a module that cannot serve: its known routes answer 503."""
         self._publish(served)
@@ -93,12 +110,13 @@ class Host:
         modules = list(self.snapshot.modules.values())
         self.snapshot = snapshots.Snapshot(self.snapshot.number + 1)
         for served in self._old.values():
-            if served.emptied is not None:
-                served.emptied.set()
+            if served.inside.emptied is not None:
+                served.inside.emptied.set()
         await asyncio.gather(*(self._let_go(served, 0.0) for served in modules), *self._old)
 
     def _publish(self, served: serving.Served) -> None:
         before = self.snapshot.modules.get(served.name)
+        served.since = self._clock.now()
         self.snapshot = self.snapshot.with_module(served)
         if before is not None:
             self._retire(before)
@@ -114,7 +132,7 @@ class Host:
         if instance is None:
             served.release()
             return
-        cut = await served.drain(grace)
+        cut = await served.inside.drain(grace)
         if cut:
             logger.warning("requests cut off", module=served.name, generation=served.generation, requests=cut)
         await instance.stop(STOP_SECONDS)

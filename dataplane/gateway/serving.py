@@ -5,9 +5,10 @@ cannot be loaded and has no last good generation is here too, with its known rou
 """
 
 import asyncio
+import copy
 import weakref
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -77,15 +78,47 @@ class Target:
     """What answers inside the module's application; None: its own router is to look for it."""
 
 
+class Inside:
+    """The requests and WebSockets inside one instance of a module."""
+
+    __slots__ = ("emptied", "tasks")
+
+    def __init__(self) -> None:
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.emptied: asyncio.Event | None = None
+        """Set when the last one leaves; None until somebody waits for that."""
+
+    def left(self, task: "asyncio.Task[Any]") -> None:
+        """A request is done."""
+        self.tasks.discard(task)
+        if self.emptied is not None and not self.tasks:
+            self.emptied.set()
+
+    async def drain(self, grace: float) -> int:
+        """Wait until nobody is inside, at most ``grace`` seconds; then cancel the rest and say how many they were."""
+        self.emptied = asyncio.Event()
+        if self.tasks:
+            try:
+                async with asyncio.timeout(grace):
+                    await self.emptied.wait()
+            except TimeoutError:
+                rest = list(self.tasks)
+                for task in rest:
+                    task.cancel()
+                await asyncio.wait(rest, timeout=1.0)
+                return len(rest)
+        return 0
+
+
 class Served:
-    """A module in service.  While it serves, only `tasks`, `emptied` and `fragment` ever change."""
+    """A module in service.  While it serves, only `inside` and `fragment` ever change."""
 
     __slots__ = (
         "app",
         "desired",
-        "emptied",
         "fragment",
         "generation",
+        "inside",
         "instance",
         "key",
         "name",
@@ -124,10 +157,8 @@ class Served:
         self.key = (desired.api_version, desired.namespace)
         self.prefix = desired.prefix()
         self.routes = self._compiled(order or {})
-        self.tasks: set[asyncio.Task[Any]] = set()
-        """The requests and WebSockets inside this module."""
-        self.emptied: asyncio.Event | None = None
-        """Set when the last request leaves; None until somebody waits for that."""
+        self.inside = Inside()
+        self.tasks = self.inside.tasks
         self.fragment: Fragment | None = None
         """Its part of the merged OpenAPI document, once it was asked for."""
 
@@ -139,41 +170,35 @@ class Served:
             matching.compiled(
                 route.methods,
                 route.path,
-                self._target(route.path, route.policy, order.get((frozenset(route.methods), route.path))),
+                _target(self, route.path, route.policy, order.get((frozenset(route.methods), route.path))),
             )
             for route in routes
         )
-
-    def _target(self, template: str, policy: EffectivePolicy, route: BaseRoute | None) -> Target:
-        # tenancy 'organisation' fails closed until callers have organisations
-        guarded = not policy.open or self.desired.tenancy is not Tenancy.SHARED
-        return Target(self, template, policy, guarded, route)
 
     def release(self) -> None:
         """Break the circle through the routes, so that this and what it holds go with their last user."""
         self.routes = []
         self.fragment = None
 
-    def left(self, task: "asyncio.Task[Any]") -> None:
-        """A request is done."""
-        self.tasks.discard(task)
-        if self.emptied is not None and not self.tasks:
-            self.emptied.set()
+    def renewed(self, generation: int, desired: DesiredModule) -> "Served":
+        """The same running instance under another generation's policies and limits, and with whoever is inside.
 
-    async def drain(self, grace: float) -> int:
-        """Wait until nobody is inside, at most ``grace`` seconds; then cancel the rest and say how many they were."""
-        self.emptied = asyncio.Event()
-        if self.tasks:
-            try:
-                async with asyncio.timeout(grace):
-                    await self.emptied.wait()
-            except TimeoutError:
-                rest = list(self.tasks)
-                for task in rest:
-                    task.cancel()
-                await asyncio.wait(rest, timeout=1.0)
-                return len(rest)
-        return 0
+        Of ``desired`` only what is outside of the instance may differ, see `dataplane.agent.planning.keeps_instance`.
+        """
+        served = copy.copy(self)
+        served.generation, served.desired, served.fragment = generation, desired, None
+        policies = {(method.upper(), route.path): route.policy for route in desired.routes for method in route.methods}
+        served.routes = []
+        for route in self.routes:
+            policy = policies[route.methods[0], route.path]
+            served.routes.append(replace(route, target=_target(served, route.path, policy, route.target.route)))
+        return served
+
+
+def _target(served: Served, template: str, policy: EffectivePolicy, route: BaseRoute | None) -> Target:
+    # tenancy 'organisation' fails closed until callers have organisations
+    guarded = not policy.open or served.desired.tenancy is not Tenancy.SHARED
+    return Target(served, template, policy, guarded, route)
 
 
 def serve(instance: Loaded, since: datetime) -> Served:

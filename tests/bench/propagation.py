@@ -1,45 +1,69 @@
-"""Apply → live: from the first byte of the request at the API to the swap on the worker.
+"""Apply → live: from the first byte of the request at the API to the swap on the last of two idle workers.
 
-Both ends are read from the clock of one machine: the client's moment before it sends, and the worker's own record of
-when the module's generation was published (``/modules/system/info``).  Every apply changes one module of ten plain
-routes: *known code* its limits (code and configuration were inspected before), *new configuration* what is handed to
-the code (which is inspected with it), *new code* its source.
+Both ends are read from the clock of one machine: the client's moment before it sends, and each worker's own record of
+when it published the module's generation (``/modules/system/info``).  Every apply changes one module of ten routes;
+what changes decides what has to be done:
+
+*limits*: what lies around the code; *flipped code*: code and configuration that were inspected before, by turns;
+*configuration*: what is handed to the code, which is inspected with it; *new code*: its source.
+
+Ten and a thousand other modules are present in two systems that run side by side and take turns.
 """
 
+import contextlib
+import json
+import subprocess
 import time
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 
 import httpx
 
 from tests.bench import modules
-from tests.bench.tables import quantile, table
-from tests.doubles.platform import Platform, running, wait_for
+from tests.bench.tables import median, quantile, table
+from tests.doubles.platform import BY_HAND, MODPLANE, Platform, wait_for
 
-ROUNDS = 60
+ROUNDS = 5
+APPLIES = 20
+PRESENT = (10, 1_000)
+ENDS = ("last swap", "ACTIVE in the API", "apply answered")
+
+Change = Callable[[Platform, int], dict[str, object]]
 
 
 def run(folder: Path) -> str:
     """The table."""
-    rows = []
-    with running(folder / "home", examples=False) as platform:
-        modules.write(platform.modules, "changing")
-        with httpx.Client(base_url=platform.control, timeout=30) as client:
+    taken: dict[tuple[str, int], list[list[tuple[float, ...]]]] = {}
+    with contextlib.ExitStack() as stack:
+        platforms = {count: stack.enter_context(_present(folder / str(count), count)) for count in PRESENT}
+        for number in range(ROUNDS):
             for label, change in CHANGES.items():
-                taken = [_apply(client, platform, change(platform, number)) for number in range(ROUNDS)]
-                for end, index in (("swapped on the worker", 0), ("ACTIVE in the API", 1), ("apply answered", 2)):
-                    values = [each[index] * 1e3 for each in taken]
-                    rows.append((label, end, *(f"{quantile(values, share):.1f}" for share in (0.5, 0.9, 0.99))))
-    return table(
-        f"Apply → live, {ROUNDS} applies, 1 idle worker", ("what", "until", "p50 ms", "p90 ms", "p99 ms"), rows
-    )
+                for count, platform in platforms.items():
+                    first = number * APPLIES
+                    values = [_apply(platform, change(platform, nth)) for nth in range(first, first + APPLIES)]
+                    taken.setdefault((label, count), []).append(values)
+    rows = []
+    for (label, count), rounds in taken.items():
+        for nth, end in enumerate(ENDS):
+            middles = [quantile([each[nth] * 1e3 for each in values], 0.5) for values in rounds]
+            everything = [each[nth] * 1e3 for values in rounds for each in values]
+            tail = [quantile(everything, share) for share in (0.9, 0.99)]
+            rows.append((label, count, end, *(f"{value:.1f}" for value in (median(middles), *tail))))
+    title = f"Apply → live on both of 2 idle workers: {ROUNDS} interleaved rounds of {APPLIES} applies"
+    return table(title, ("what changes", "modules present", "until", "p50 ms", "p90 ms", "p99 ms"), rows)
 
 
-def _known_code(platform: Platform, number: int) -> dict[str, object]:
+def _limits(platform: Platform, number: int) -> dict[str, object]:
     return modules.manifest("changing", limits={"timeoutSeconds": 30 + number})
 
 
-def _new_configuration(platform: Platform, number: int) -> dict[str, object]:
+def _flipped(platform: Platform, number: int) -> dict[str, object]:
+    modules.write(platform.modules, "changing", say=f"flip {number % 2}")
+    return modules.manifest("changing", description=f"flip {number}")
+
+
+def _configuration(platform: Platform, number: int) -> dict[str, object]:
     return modules.manifest("changing", config={"round": number})
 
 
@@ -48,26 +72,66 @@ def _new_code(platform: Platform, number: int) -> dict[str, object]:
     return modules.manifest("changing", description=f"round {number}")
 
 
-CHANGES = {"known code": _known_code, "new configuration": _new_configuration, "new code": _new_code}
+def _annotated(platform: Platform, number: int) -> dict[str, object]:
+    modules.write(platform.modules, "changing", say=f"typed {number}", annotated=True)
+    return modules.manifest("changing", description=f"typed {number}")
 
 
-def _apply(client: httpx.Client, platform: Platform, manifest: dict[str, object]) -> tuple[float, float, float]:
-    """Seconds until the swap, until ACTIVE was stored, and until the apply was answered."""
+CHANGES: dict[str, Change] = {
+    "limits": _limits,
+    "flipped code": _flipped,
+    "configuration": _configuration,
+    "new code": _new_code,
+    "new code, annotated": _annotated,
+}
+
+
+@contextlib.contextmanager
+def _present(home: Path, count: int) -> Iterator[Platform]:
+    """Two workers that serve ``count`` modules beside the changing one."""
+    platform = Platform(home, workers=2, examples=False, environment=BY_HAND)
+    platform.start()
+    try:
+        folder = home / "manifests"
+        folder.mkdir()
+        for number in range(count):
+            modules.write(platform.modules, f"m{number}")
+            (folder / f"m{number}.json").write_text(json.dumps(modules.manifest(f"m{number}")))
+        command = [*MODPLANE, "apply", "-f", str(folder), "--server", platform.control]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=home)
+        with contextlib.closing(platform.database()) as database:
+            query = "SELECT count(*) FROM objects WHERE kind = 'Module' AND json_extract(status, '$.state') = 'ACTIVE'"
+            wait_for(lambda: database.execute(query).fetchone()[0] == count, timeout=600, step=0.2)
+        for change in CHANGES.values():
+            _apply(platform, change(platform, -1))
+        yield platform
+    finally:
+        platform.stop()
+
+
+def _apply(platform: Platform, manifest: dict[str, object]) -> tuple[float, ...]:
+    """Seconds until the last swap, until ACTIVE was stored, and until the apply was answered."""
     body = modules.text(manifest)
+    url = f"{platform.control}/apis/modplane.dev/v1/apply?fieldManager=bench"
     started = time.time()
-    answer = client.post(
-        "/apis/modplane.dev/v1/apply?fieldManager=bench", content=body, headers={"content-type": "application/json"}
-    )
+    answer = platform.http.post(url, content=body, headers={"content-type": "application/json"})
     answered = time.time()
     answer.raise_for_status()
     generation = answer.json()["items"][0]["object"]["metadata"]["generation"]
-    stored = wait_for(lambda: _active(client, generation))
-    info = httpx.get(f"{platform.endpoints['workers'][0]}/modules/system/info").json()
-    (swapped,) = [item["since"] for item in info["modules"] if item["name"] == "changing"]
-    return (datetime.fromisoformat(swapped).timestamp() - started, stored - started, answered - started)
+    stored = wait_for(lambda: _active(platform, generation), step=0.05)
+    swapped = max(_since(address, generation) for address in platform.endpoints["workers"])
+    return (swapped - started, stored - started, answered - started)
 
 
-def _active(client: httpx.Client, generation: int) -> float | None:
+def _active(platform: Platform, generation: int) -> float | None:
     """Since when this generation is the one that serves, as its status says."""
-    serving = client.get("/apis/modplane.dev/v1/modules/changing").json()["status"].get("serving", {})
+    found = platform.http.get(f"{platform.control}/apis/modplane.dev/v1/modules/changing").json()
+    serving = found["status"].get("serving", {})
     return datetime.fromisoformat(serving["since"]).timestamp() if serving.get("generation") == generation else None
+
+
+def _since(address: str, generation: int) -> float:
+    """When a worker published this generation."""
+    found = httpx.get(f"{address}/modules/system/info").json()["modules"]
+    (since,) = [item["since"] for item in found if item["name"] == "changing" and item["generation"] == generation]
+    return datetime.fromisoformat(since).timestamp()

@@ -2,8 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 from fastapi import APIRouter
@@ -13,7 +15,7 @@ from dataplane.errors import LoadFailed, StartFailed
 from dataplane.gateway import hosting, serving
 from schemas import documents
 from schemas.kits.backoffs import Backoff
-from schemas.module import DesiredModule
+from schemas.module import DesiredModule, Limits
 from tests.doubles.clock import FakeClock
 from tests.doubles.modules import FakeInstance
 from tests.doubles.polling import until
@@ -27,6 +29,9 @@ class Gateway:
 
     async def install(self, served: serving.Served) -> None:
         await self.host.install(served)
+
+    async def renew(self, module: holding.Wanted) -> datetime | None:
+        return self.host.renew(module.name, module.uid, module.generation, module.desired)
 
     async def block(self, served: serving.Served, *, instead: bool = False) -> None:
         before = self.host.snapshot.modules.get(served.name)
@@ -81,11 +86,17 @@ def register(router: APIRouter) -> None:
 
 
 def wanted(
-    name: str, version: str = "1", *, uid: str = "u1", generation: int = 1, selector: dict[str, str] | None = None
+    name: str,
+    version: str = "1",
+    *,
+    uid: str = "u1",
+    generation: int = 1,
+    selector: dict[str, str] | None = None,
+    limits: Limits | None = None,
 ) -> holding.Wanted:
     desired = DesiredModule(
         entry_point="a:A", digest="sha256:" + "0" * 64, source_path="a", namespace=name, version=version,
-        config={"version": version}, worker_selector=selector or {},
+        config={"version": version}, worker_selector=selector or {}, limits=limits or Limits(),
         routes=FakeInstance(register).desired.routes,
     )  # fmt: skip
     digest = documents.payload_digest(documents.canonical_json(desired.wire()))
@@ -117,6 +128,29 @@ async def test_an_unchanged_payload_keeps_its_instance(rig: Rig) -> None:
     rig.applier.want({"a": wanted("a", generation=2)})
     await rig.quiet()
     assert rig.builds == ["a 1"]
+
+
+async def test_other_limits_go_around_the_instance_that_serves(rig: Rig) -> None:
+    rig.applier.want({"a": wanted("a")})
+    await rig.quiet()
+    before = rig.gateway.host.snapshot.modules["a"]
+    rig.applier.want({"a": wanted("a", generation=2, limits=Limits(timeout_seconds=7))})
+    await rig.quiet()
+    after = rig.gateway.host.snapshot.modules["a"]
+    assert after.app is before.app
+    assert (after.generation, after.desired.limits.timeout_seconds) == (2, 7)
+    assert rig.applier.good("a") == wanted("a", generation=2, limits=Limits(timeout_seconds=7))
+    assert rig.builds == ["a 1"]
+    assert not rig.gateway.host.retiring
+
+
+@pytest.mark.parametrize("change", [{"version": "2"}, {"limits": Limits(max_threads=3)}, {"uid": "u2"}])
+async def test_what_an_instance_was_built_from_makes_another_instance(rig: Rig, change: dict[str, Any]) -> None:
+    rig.applier.want({"a": wanted("a")})
+    await rig.quiet()
+    rig.applier.want({"a": wanted("a", generation=2, **change)})
+    await rig.quiet()
+    assert len(rig.builds) == 2
 
 
 async def test_a_new_uid_replaces_the_old_module(rig: Rig) -> None:

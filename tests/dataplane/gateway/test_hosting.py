@@ -10,6 +10,7 @@ from fastapi import APIRouter, WebSocket
 
 from dataplane.errors import StartFailed
 from dataplane.gateway import hosting, serving
+from schemas.policies import EffectivePolicy
 from tests.doubles.asgi import Socket, call
 from tests.doubles.modules import FakeInstance
 from tests.doubles.polling import until
@@ -130,6 +131,31 @@ async def test_of_two_claims_on_one_route_the_newer_counts_until_it_goes(gateway
     assert (await call(gateway.app, "GET", f"{PREFIX}/x")).json == "older"
 
 
+async def test_a_renewed_module_keeps_its_instance_and_whoever_is_inside_until_that_is_replaced(gateway: Any) -> None:
+    inside = Inside()
+    instance = await gateway.install(inside.register)
+    request = asyncio.create_task(call(gateway.app, "GET", f"{PREFIX}/slow"))
+    await inside.entered.wait()
+    routes = [route.model_copy(update={"policy": EffectivePolicy()}) for route in instance.desired.routes]
+    guarded = instance.desired.model_copy(update={"routes": routes})
+    assert gateway.host.renew("shop", instance.uid, 2, guarded) is not None
+    assert gateway.host.snapshot.modules["shop"].generation == 2
+    assert (await call(gateway.app, "GET", f"{PREFIX}/slow")).status == 401
+    await gateway.install(plain, generation=3)
+    await until(lambda: gateway.host.retiring)
+    assert instance.stops == 0, "the request that came in before the renewal is inside"
+    inside.gate.set()
+    assert (await request).json == "done"
+    await until(lambda: instance.stops == 1)
+
+
+async def test_only_what_serves_under_that_uid_is_renewed(gateway: Any) -> None:
+    instance = await gateway.install(plain)
+    assert gateway.host.renew("shop", "another", 2, instance.desired) is None
+    assert gateway.host.renew("none", instance.uid, 2, instance.desired) is None
+    assert gateway.host.snapshot.modules["shop"].generation == instance.generation
+
+
 async def test_a_module_that_moves_leaves_nothing_behind(gateway: Any) -> None:
     await gateway.install(plain)
     await gateway.install(plain, generation=2, namespace="elsewhere")
@@ -149,7 +175,7 @@ async def test_closing_waits_for_nobody_and_still_ends_what_was_draining(gateway
     request = asyncio.create_task(call(gateway.app, "GET", f"{PREFIX}/slow"))
     await inside.entered.wait()
     await gateway.install(plain, generation=2)
-    await until(lambda: gateway.host.retiring and next(iter(gateway.host._old.values())).emptied)
+    await until(lambda: gateway.host.retiring and next(iter(gateway.host._old.values())).inside.emptied)
     await gateway.host.close()
     assert (first.stops, first.unloads) == (1, 1)
     inside.gate.set()
