@@ -2,12 +2,14 @@
 
     apply ──one transaction──▶ DISCOVERED → VALIDATED → REGISTERED, claims, desired row
 
+Code that was never seen is handed to inspection while the transaction is still being committed.
 What always holds: the steps are the loop's own (`loading`, `deciding`, `acting`), only sooner; they are taken under
-the lease's epoch or not at all; whatever is not settled yet (an inspection, a dependency, a refusal) is the loop's,
-which looks at every new generation anyway.  Called by `controlplane.writing` inside its transaction, which may run
-twice; goes to the store.
+the lease's epoch or not at all; whatever is not settled yet (a dependency, a refusal, what an inspection finds) is
+the loop's, which looks at every new generation anyway.  Called by `controlplane.writing` inside its transaction, which
+may run twice; goes to the store.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import structlog
@@ -17,6 +19,7 @@ from controlplane.reconcile.facts import Action, Decision, Facts
 from controlplane.reconcile.fleet import FleetView
 from controlplane.store.records import Record
 from controlplane.store.transactions import Transaction
+from schemas.module import ModuleSpec
 
 logger = structlog.get_logger("controlplane.reconcile.forwarding")
 
@@ -29,6 +32,8 @@ class Forwarder:
     fleet: FleetView
     store_id: str
     epoch: int
+    inspect: Callable[[Record, ModuleSpec], None]
+    """Begins an inspection; called on the writer's thread."""
 
     def __call__(self, tx: Transaction, record: Record) -> Record:
         """Register the generation that ``record`` has just brought, if that is what follows from the facts."""
@@ -43,13 +48,17 @@ class Forwarder:
             return record
         if found is None:
             return record
-        acting.write(tx, *found)
-        return tx.get(record.kind, record.name) or record
+        facts, decision = found
+        if decision.action is Action.REGISTER and not facts.examination.unsaved:
+            acting.write(tx, facts, decision)
+            return tx.get(record.kind, record.name) or record
+        if decision.action is Action.INSPECT and facts.spec is not None:
+            self.inspect(facts.record, facts.spec)
+        return record
 
     def _decided(self, tx: Transaction, record: Record) -> tuple[Facts, Decision] | None:
         facts = loading.read(tx, record.name, tx.now, self.examiner)
-        if facts is None or facts.examination.report is None or facts.examination.unsaved:
+        if facts is None:
             return None
         facts = replace(facts, fleet=self.fleet, store_id=self.store_id)
-        decision = deciding.decide(facts)
-        return (facts, decision) if decision.action is Action.REGISTER else None
+        return facts, deciding.decide(facts)

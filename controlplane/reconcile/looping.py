@@ -22,10 +22,11 @@ from controlplane.reconcile import acting, deciding, examining, fleet, forwardin
 from controlplane.reconcile.facts import Action, Decision, Facts
 from controlplane.reconcile.queueing import Priority, WorkQueue
 from controlplane.store.readings import Reading
-from controlplane.store.records import Batch, DesiredRow
+from controlplane.store.records import Batch, DesiredRow, Record
 from controlplane.store.stores import Store
 from schemas.kits.backoffs import Backoff, jittered
 from schemas.kits.clocks import Clock
+from schemas.module import ModuleSpec
 
 logger = structlog.get_logger("controlplane.reconcile.looping")
 
@@ -74,7 +75,12 @@ class Reconciler:
 
     def forwarder(self) -> forwarding.Forwarder:
         """What brings a generation forward in the transaction that stores it, as things stand now."""
-        return forwarding.Forwarder(self._examiner, self._fleet.views(), self._store.id, self._epoch())
+        loop, examiner = asyncio.get_running_loop(), self._examiner
+
+        def inspect(record: Record, spec: ModuleSpec) -> None:
+            loop.call_soon_threadsafe(examiner.start, record, spec)
+
+        return forwarding.Forwarder(examiner, self._fleet.views(), self._store.id, self._epoch(), inspect)
 
     def _inspected(self, name: str) -> None:
         """Somebody waits for what follows from an inspection: it goes before what only time asked for."""
