@@ -135,7 +135,8 @@ class ModuleDiscovery:
         self._found: dict[str, sources.Found] = {}
         self._settled: dict[str, str] = {}
         self._absent: dict[str, float] = {}
-        self._had: dict[str, str | None] = {}
+        self._had: set[tuple[str, str | None]] = set()
+        self._dropped: set[str] = set()
         self._since: dict[str, float] = {}
         self._refused: set[Failure] = set()
         self.writer = writing.Writer(store, clock, self)
@@ -183,7 +184,7 @@ class ModuleDiscovery:
             started = self._clock.monotonic()
             tree, busy = await self._look()
             before = self._tree
-            touched = looking.places(looking.moved(before, tree)) - busy
+            touched = await asyncio.to_thread(lambda: looking.places(looking.moved(before, tree)) - busy)
             if touched or tree.root is not before.root or started >= self._due:
                 result = await self._scan(tree, busy, touched, prune=False, patience=PATIENCE)
                 self._told(result, self._clock.monotonic() - started, quietly=not touched)
@@ -223,22 +224,14 @@ class ModuleDiscovery:
         result.scanned = len(scan.sources) + len(scan.manifests)
         result.failed += scan.failures
         modules = await self._store.read(noting.known)
-        named = {source for beside in scan.manifests if (source := beside.source()) is not None}
-        paths = {*scan.sources, *named, *(module.path for module in modules)}
-        self._found = await self._find(tree, busy, touched, paths)
-        for path in scan.sources:
-            if problem := self._found[path].problem:
-                result.failed.append(Failure(path, problem))
-        bare = self._bare(scan, modules)
-        newcomers = self._newcomers(scan, {module.path for module in modules})
-        if touched is not None:
-            bare = self._grown(bare, newcomers, result)
+        self._found = await self._find(tree, busy, touched, {*scan.named, *(module.path for module in modules)})
+        bare = await asyncio.to_thread(self._bare, scan, modules, result, every=touched is None)
         reports = await self._candidates.reports(bare)
-        await self._apply(self._items(scan, reports, result), result)
-        await self._conclude(tree.root, result, prune=prune, patience=patience)
+        await self._apply(await asyncio.to_thread(self._items, scan, reports, result), result)
+        await self._conclude(None if result.applied else modules, tree.root, result, prune=prune, patience=patience)
         if busy or any(found.busy for found in self._found.values()):
             result.look_again(self._quiet)
-        self._tree = looking.without(tree, busy)
+        self._tree = await asyncio.to_thread(looking.without, tree, busy)
         self._due = self._clock.monotonic() + (BACKSTOP if result.again is None else result.again)
         return result
 
@@ -247,12 +240,15 @@ class ModuleDiscovery:
     ) -> dict[str, sources.Found]:
         """What lies at ``paths``, as far as ``tree`` and the disk agree: if not, somebody is at it."""
         still = paths - set(busy)
-        there = looking.places([*tree.files, *tree.unreadable])
-        moved = still if touched is None else {path for path in still if path in touched or path not in there}
+
+        def missing() -> set[str]:
+            return still - looking.places([*tree.files, *tree.unreadable])
+
+        absent = await asyncio.to_thread(missing)
+        moved = still if touched is None else {path for path in still if path in touched} | absent
         found = await self._sources.find(still, lambda path: path not in moved)
-        for path in still:
-            if path not in there:
-                found[path] = sources.Found(busy=found[path].digest is not None)
+        for path in absent:
+            found[path] = sources.Found(busy=found[path].digest is not None)
         return {**found, **dict.fromkeys(paths - still, sources.Found(busy=True, problem=_BUSY))}
 
     def _items(
@@ -283,38 +279,42 @@ class ModuleDiscovery:
                     result.failed.append(Failure(path, deriving.double(candidate, first)))
         return items
 
-    def _bare(self, scan: scanning.Scan, modules: Sequence[concluding.Known]) -> dict[str, str]:
-        """The digests of sources that have no manifest beside them and were not described by hand alone."""
-        if scan.waiting:
-            return {}
-        described = {each.path for each in modules} - {each.path for each in modules if each.declared}
-        found = {path: self._found[path].digest for path in scan.sources if path not in scan.covered | described}
+    def _bare(
+        self, scan: scanning.Scan, modules: Sequence[concluding.Known], result: _Result, *, every: bool
+    ) -> dict[str, str]:
+        """The digests of sources for which manifests are to be derived.
+
+        That is: no manifest lies beside them, and no person described them alone; and, unless ``every`` one is meant,
+        they have not just come, and no person deleted what was derived of this very code.
+        """
+        for path in scan.sources:
+            if problem := self._found[path].problem:
+                result.failed.append(Failure(path, problem))
+        self._dropped &= {each.uid for each in modules}
+        standing = [each for each in modules if each.uid not in self._dropped]
+        described = {each.path for each in standing} - {each.path for each in standing if each.declared}
+        newcomers = self._newcomers(scan, standing)
+        now = self._clock.monotonic()
+        young = {path: since + NEWCOMER - now for path, since in newcomers.items() if since + NEWCOMER > now}
+        if young and not every and min(young.values()) < math.inf:
+            result.look_again(min(young.values()))
+        left_out = scan.covered | described | (set() if every else young.keys())
+        found = {path: self._found[path].digest for path in scan.sources if path not in left_out and not scan.waiting}
         return {path: digest for path, digest in found.items() if digest is not None}
 
-    def _newcomers(self, scan: scanning.Scan, known: Collection[str]) -> dict[str, float]:
+    def _newcomers(self, scan: scanning.Scan, modules: Sequence[concluding.Known]) -> dict[str, float]:
         """Sources that no module has, and since when; infinite: a person deleted the module of this very code."""
         now = self._clock.monotonic()
+        having = {(module.path, module.digest) for module in modules}
+        known = {module.path for module in modules}
         digests = {path: self._found[path].digest for path in scan.sources}
-        self._had = {
-            path: digest
-            for path, digest in digests.items()
-            if path in known or (path in self._had and self._had[path] == digest)
-        }
+        self._had = {each for each in digests.items() if each in having or (each in self._had and each[0] not in known)}
         self._since = {
-            path: math.inf if path in self._had else min(self._since.get(path, now), now)
-            for path in digests
+            path: math.inf if (path, digest) in self._had else min(self._since.get(path, now), now)
+            for path, digest in digests.items()
             if path not in known
         }
         return self._since
-
-    def _grown(self, bare: Mapping[str, str], newcomers: Mapping[str, float], result: _Result) -> dict[str, str]:
-        """``bare`` without what is too new, and what a person deleted."""
-        now = self._clock.monotonic()
-        left = {path: since + NEWCOMER - now for path, since in newcomers.items() if since + NEWCOMER > now}
-        soonest = min(left.values(), default=math.inf)
-        if soonest < math.inf:
-            result.look_again(soonest)
-        return {path: digest for path, digest in bare.items() if path not in left}
 
     async def _apply(self, items: Sequence[_Item], result: _Result) -> None:
         """Apply the items that are not settled yet."""
@@ -337,17 +337,32 @@ class ModuleDiscovery:
                 else:
                     result.applied.append(outcome.record.name)
 
-    async def _conclude(self, root: looking.Root, result: _Result, *, prune: bool, patience: float) -> None:
+    async def _conclude(
+        self,
+        read: Sequence[concluding.Known] | None,
+        root: looking.Root,
+        result: _Result,
+        *,
+        prune: bool,
+        patience: float,
+    ) -> None:
         """Follow code, delete, and note, as `concluding` says; anew when somebody changed a module meanwhile."""
         for _ in range(_ROUNDS):
-            modules = await self._store.read(noting.known)
+            modules = await self._store.read(noting.known) if read is None else read
             paths = {module.path for module in modules}
             self._found |= await self._sources.find(paths - self._found.keys())
-            conclusion = concluding.conclude(
-                modules, self._found, root, prune=prune, absent=self._absent_for(modules), patience=patience
+            conclusion = await asyncio.to_thread(
+                concluding.conclude,
+                modules,
+                self._found,
+                root,
+                prune=prune,
+                absent=self._absent_for(modules),
+                patience=patience,
             )
             if await self._carry_out(conclusion, {module.name: module for module in modules}, result):
                 break
+            read = None
         else:
             result.look_again(AGAIN)
         result.pinned, result.missing = conclusion.pinned, conclusion.missing
@@ -382,6 +397,7 @@ class ModuleDiscovery:
                 elif write.action is intaking.Action.DELETE:
                     logger.info("module deleted, its code is gone", module=write.name, path=modules[write.name].path)
                     result.deleted.append(write.name)
+                    self._dropped.add(modules[write.name].uid)
                 else:
                     result.updated.append(write.name)
         await self._note(conclusion.notes, modules)

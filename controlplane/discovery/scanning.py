@@ -68,6 +68,12 @@ class Scan:
     waiting: list[str] = field(default_factory=list)
     """Manifests that are being written: until they are read, nobody knows which sources they speak of."""
 
+    @property
+    def named(self) -> set[str]:
+        """Every source path that lies there, or that a manifest speaks of."""
+        named = {source for beside in self.manifests if (source := beside.source()) is not None}
+        return named.union(self.sources)
+
 
 @dataclass(slots=True)
 class _Entry:
