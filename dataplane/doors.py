@@ -15,10 +15,14 @@ import structlog
 import uvicorn
 from starlette.types import ASGIApp
 
+from dataplane import connections
+
 logger = structlog.get_logger("dataplane.doors")
 
 BACKLOG = 2048
 _STEP_SECONDS = 0.02
+_TICKS_PER_SECOND = 10
+"""Of uvicorn's own timer."""
 _CLOSE = (b"connection", b"close")
 
 
@@ -66,7 +70,7 @@ class Server(uvicorn.Server):
                 log_config=None,
                 server_header=False,
                 proxy_headers=False,
-                http="httptools",
+                http=connections.Connection,
                 ws="websockets-sansio",
                 headers=headers,
                 timeout_keep_alive=keep_alive,  # type: ignore[arg-type] # a fraction of a second works as well
@@ -91,6 +95,14 @@ class Server(uvicorn.Server):
     async def run_own_door(self) -> None:
         """Serve on the own door until `should_exit`."""
         await self.serve(sockets=[self._own])
+
+    async def on_tick(self, counter: int) -> bool:
+        """Once a second: connections on which nobody works come to an end."""
+        if counter % _TICKS_PER_SECOND == 0:
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, connections.Connection):
+                    connection.tick()
+        return await super().on_tick(counter)
 
     async def open_shared_door(self, sock: socket.socket) -> None:
         """Begin to accept on the shared socket."""

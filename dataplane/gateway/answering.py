@@ -27,6 +27,7 @@ _TITLES: Final[Mapping[int, str]] = {
     404: "Not Found",
     405: "Method Not Allowed",
     413: "Content Too Large",
+    431: "Request Header Fields Too Large",
     500: "Internal Server Error",
     502: "Bad Gateway",
     503: "Service Unavailable",
@@ -39,9 +40,14 @@ CHALLENGE: Final = ((b"www-authenticate", b'Bearer realm="modplane"'),)
 """Goes with every 401 (RFC 9110 section 11.6.1)."""
 
 
+def title(status: int) -> str:
+    """What a status means, in words."""
+    return _TITLES.get(status, "Error")
+
+
 def document(status: int, detail: str, instance: str = "", *, retryable: bool = False, **more: Any) -> bytes:
     """A problem document's bytes."""
-    body: Json = {"type": "about:blank", "title": _TITLES.get(status, "Error"), "status": status, "detail": detail}
+    body: Json = {"type": "about:blank", "title": title(status), "status": status, "detail": detail}
     if instance:
         body["instance"] = instance
     if retryable:

@@ -1,0 +1,165 @@
+"""One HTTP connection of a worker: uvicorn's, but strict about what a request may be, and not patient for ever.
+
+A request that two programs could read in two ways is answered with 400 and its connection ends, before the gateway sees
+it: a target that is not a path, no Host or two, two values of a header that decides something.  Names with underscores,
+which some readers take for hyphens, and headers by which a front server would say who the caller is are dropped: nobody
+in front of this worker is trusted to say that.  llhttp refuses the rest (Transfer-Encoding beside Content-Length, bare
+line feeds, folded headers).
+
+`Connection.tick` is called once a second by `dataplane.doors`: a connection on which nobody works, because its head
+trickles, or it says nothing, or the rest of an answered request still comes, ends after a while.  Once a request has
+reached a module the module's own limits hold.
+
+Source: RFC 9112 sections 3.2, 5.1, 6.3, 7.1.2 and 11.2.
+"""
+
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from dataplane.gateway import answering
+
+HEAD_BYTES: Final = 32_768
+"""What the head of a request may have."""
+HEAD_FIELDS: Final = 100
+_TOO_LARGE: Final = (431, f"the head of a request may have {HEAD_BYTES} bytes")
+WAIT_TICKS: Final = 10
+"""So many seconds a connection may go on without anybody to work for it."""
+FLUSH_TICKS: Final = 30
+"""So many seconds a caller may take for the last bytes of a connection that is closed."""
+
+_ORDINARY: Final = frozenset(
+    {
+        b"accept", b"accept-encoding", b"accept-language", b"cache-control", b"connection", b"content-type",
+        b"cookie", b"origin", b"pragma", b"range", b"referer", b"traceparent", b"tracestate", b"user-agent",
+    }
+)  # fmt: skip
+"""Nothing is asked about these."""
+_ONCE: Final = frozenset({b"host", b"authorization", b"content-length", b"transfer-encoding"})
+_IDENTITY: Final = (b"x-modplane-", b"x-auth-", b"x-internal-", b"x-org-", b"x-organisation-", b"x-user-", b"x-remote-")
+_IDENTITIES: Final = frozenset({b"remote-user", b"x-organisation", b"x-org", b"x-user", b"x-roles", b"x-permissions"})
+
+
+class Refused(Exception):  # noqa: N818 - named for what happened, as in the rest of the house
+    """A request that is not taken, with its status."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+class Connection(HttpToolsProtocol):
+    """What `dataplane.doors` serves with."""
+
+    def __init__(self, *words: Any, **more: Any) -> None:
+        super().__init__(*words, **more)
+        self._seen: set[bytes] = set()
+        self._heads = 0
+        self._partial = False
+        self._size = 0
+        self._packet = 0
+        self._refusal: Refused | None = None
+        self._ticks = 0
+        self._heads_then = -1
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came; those of an unfinished head are counted."""
+        if self._refusal is not None:
+            return
+        self._packet = len(data)
+        super().data_received(data)
+        if self._partial:
+            self._size += len(data)
+            if self._size > HEAD_BYTES and self._refusal is None:
+                self._refusal = Refused(*_TOO_LARGE)
+                self.send_400_response("")
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._partial = True
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header, as uvicorn takes it, unless it must not be there: after a body there is none that counts."""
+        name = name.lower()
+        if self._partial and (name in _ORDINARY or not self._dropped(name, value)):
+            self.headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        """A request's head is whole: refuse it, or hand it on."""
+        self._partial = False
+        self._heads += 1
+        if self._size + self._packet > HEAD_BYTES:
+            self._weigh()
+        self._size = 0
+        if b"host" not in self._seen and self.parser.get_http_version() != "1.0":
+            self._refuse(400, "a request names its Host")
+        if self._seen:
+            self._seen.clear()
+        if not self.url.startswith(b"/"):
+            self._refuse(400, "the target of a request is a path that begins with '/'")
+        if len(self.headers) > HEAD_FIELDS:
+            self._refuse(431, f"a request may have {HEAD_FIELDS} headers")
+        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what came, and end the connection; an answer under way is cut, since nothing may follow it."""
+        if self.cycle is None or self.cycle.response_complete:
+            refusal = self._refusal or Refused(400, "the request is not valid HTTP/1.1")
+            self.transport.write(_answer(refusal, self.server_state.default_headers))
+        self._refusal = self._refusal or Refused(400, msg)
+        self.transport.close()
+
+    def tick(self) -> None:
+        """A second has passed."""
+        if self.transport.is_closing():
+            self._ticks += 1
+            if self._ticks > FLUSH_TICKS:
+                self.transport.abort()
+        elif self._heads != self._heads_then or self.timeout_keep_alive_task is not None or self._busy():
+            self._heads_then = self._heads
+            self._ticks = 0
+        else:
+            self._ticks += 1
+            if self._ticks >= WAIT_TICKS:
+                self._ticks = 0
+                self.transport.close()
+
+    def _busy(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
+    def _dropped(self, name: bytes, value: bytes) -> bool:
+        if name in _ONCE:
+            if name in self._seen:
+                self._refuse(400, f"a request has one {name.decode()} header")
+            if name == b"transfer-encoding" and value.lower() != b"chunked":
+                self._refuse(400, "the only transfer encoding of a request is 'chunked'")
+            self._seen.add(name)
+            return False
+        if name == b"expect":
+            self.expect_100_continue = value.lower() == b"100-continue"
+            return False
+        return b"_" in name or name.startswith(_IDENTITY) or name in _IDENTITIES
+
+    def _weigh(self) -> None:
+        """How large a head was that came with more than a head may have, which may be the body's."""
+        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > HEAD_BYTES:
+            self._refuse(*_TOO_LARGE)
+
+    def _refuse(self, status: int, detail: str) -> None:
+        self._refusal = Refused(status, detail)
+        raise self._refusal
+
+
+def _answer(refusal: Refused, headers: list[tuple[bytes, bytes]]) -> bytes:
+    body = answering.document(refusal.status, refusal.detail)
+    fields = [
+        *headers,
+        (b"content-type", answering.PROBLEM),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    title = answering.title(refusal.status).encode()
+    head = b"".join(b"%b: %b\r\n" % field for field in fields)
+    return b"HTTP/1.1 %d %b\r\n%b\r\n%b" % (refusal.status, title, head, body)
