@@ -15,7 +15,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Final, NoReturn
 
 from dataplane.inspection import examining
@@ -25,6 +25,7 @@ ANSWER_MAX: Final = 4 << 20
 """Bytes; a longer answer is not read."""
 
 _ANSWER_FD: Final = 3
+_REQUEST_FD: Final = 4
 _MEMORY: Final = 2 << 30
 _FILE: Final = 16 << 20
 _FILES: Final = 256
@@ -36,13 +37,19 @@ _DIE_WITH_PARENT: Final = 1
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
-def run(requests: Sequence[InspectionRequest], answer_fd: int, output_fd: int) -> NoReturn:
-    """Examine ``requests`` and end the process; answers go to ``answer_fd``, all other output to ``output_fd``."""
+def run(request_fd: int, answer_fd: int, output_fd: int, prepare: Callable[[], None]) -> NoReturn:
+    """Prepare, examine what comes on ``request_fd`` (JSON lines until its end), and end the process.
+
+    Answers go to ``answer_fd``, all other output to ``output_fd``.
+    """
     code = 1
     try:
-        _isolate(answer_fd, output_fd)
-        _limit(sum(request.timeout_seconds for request in requests))
+        request_fd = _isolate(request_fd, answer_fd, output_fd)
         faulthandler.enable(file=2)
+        prepare()
+        with os.fdopen(request_fd, "rb") as lines:
+            requests = [InspectionRequest.model_validate_json(line) for line in lines]
+        _limit(sum(request.timeout_seconds for request in requests))
         before = _surroundings()
         for request in requests:
             _allow(request.timeout_seconds)
@@ -55,7 +62,8 @@ def run(requests: Sequence[InspectionRequest], answer_fd: int, output_fd: int) -
         os._exit(code)
 
 
-def _isolate(answer_fd: int, output_fd: int) -> None:
+def _isolate(request_fd: int, answer_fd: int, output_fd: int) -> int:
+    """Let go of all that is the parent's; the descriptor under which requests come from now on."""
     parent = os.getppid()
     os.setsid()
     _libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL)
@@ -64,15 +72,18 @@ def _isolate(answer_fd: int, output_fd: int) -> None:
     signal.set_wakeup_fd(-1)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
-    answer = os.dup(answer_fd)
+    requests, answers = os.dup(request_fd), os.dup(answer_fd)
     os.dup2(output_fd, 1)
     os.dup2(output_fd, 2)
-    if answer != _ANSWER_FD:
-        os.dup2(answer, _ANSWER_FD, inheritable=False)
-    os.closerange(_ANSWER_FD + 1, 1 << 16)
+    high = max(requests, answers, _REQUEST_FD) + 1
+    os.dup2(requests, high)
+    os.dup2(answers, _ANSWER_FD, inheritable=False)
+    os.dup2(high, _REQUEST_FD, inheritable=False)
+    os.closerange(_REQUEST_FD + 1, 1 << 16)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # our own start-up made them text files
     gc.disable()
+    return _REQUEST_FD
 
 
 def _limit(seconds: float) -> None:
@@ -94,7 +105,7 @@ def _allow(seconds: float) -> None:
     """Give the next inspection its time: the processor's, and for a last word about where it hangs."""
     hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
     resource.setrlimit(resource.RLIMIT_CPU, (min(int(time.process_time() + seconds) + _GRACE, hard), hard))
-    faulthandler.dump_traceback_later(seconds * 0.9, file=2)
+    faulthandler.dump_traceback_later(seconds * 0.8, file=2)
 
 
 def _surroundings() -> tuple[object, ...]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from controlplane import errors
@@ -202,3 +203,20 @@ def _alive(pid: int) -> bool:
     except ProcessLookupError:
         return False
     return Path(f"/proc/{pid}/stat").read_text().split(")")[1].split()[0] != "Z"
+
+
+async def test_a_child_in_reserve_that_is_ended_from_outside_is_replaced(
+    pool: inspecting.InspectionPool, inspect: Inspect
+) -> None:
+    def children() -> list[psutil.Process]:
+        (zygote,) = [
+            process for process in psutil.Process().children() if process.cmdline()[1:] == list(inspecting.COMMAND[1:])
+        ]
+        return zygote.children()
+
+    await until(lambda: len(children()) == 1)
+    (reserve,) = children()
+    reserve.kill()
+    await until(lambda: [child for child in children() if child.pid != reserve.pid])
+    assert (await inspect(sources.SMALL, "m:Small")).outcome is InspectionOutcome.OK
+    await until(lambda: len(children()) == 1)
