@@ -60,10 +60,9 @@ def write(tx: Transaction, facts: Facts, decision: Decision) -> Written:
 
 
 def _same(tx: Transaction, read: Record) -> Record:
-    stored = tx.get("Module", read.name)
-    if stored is None or (stored.uid, stored.revision) != (read.uid, read.revision):
+    if not tx.stands(read):
         raise errors.Conflict(f"Module {read.name!r} changed while it was decided upon; it is decided anew")
-    return stored
+    return read
 
 
 def _register(tx: Transaction, facts: Facts, decision: Decision) -> tuple[Decision, DesiredRow | None]:

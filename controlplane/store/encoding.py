@@ -6,7 +6,7 @@ see what a write really changes).
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -57,6 +57,9 @@ OBJECT_COLUMNS: Final = (
     OBJECTS.c.sequence,
 )
 """In the order in which `record` reads them; the last one is no part of a record: it numbers its transitions."""
+
+SPEC: Final = [column.name for column in OBJECT_COLUMNS].index("spec")
+"""Where a row of `OBJECT_COLUMNS` has the spec."""
 
 CHANGE_COLUMNS: Final = (
     CHANGES.c.revision,
@@ -132,6 +135,11 @@ def object_row(stored: Record, sequence: int) -> dict[str, Any]:
         "sequence": sequence,
         "about": stored.spec.get("module") if stored.kind == EVENT_KIND else None,
     }
+
+
+def is_row(row: Sequence[Any], values: Mapping[str, Any]) -> bool:
+    """Whether a row of `OBJECT_COLUMNS` says what ``values`` (of `object_row`) say."""
+    return all(stored == values[column.name] for stored, column in zip(row, OBJECT_COLUMNS, strict=True))
 
 
 def change(row: Sequence[Any]) -> Change:

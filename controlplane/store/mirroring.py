@@ -87,9 +87,12 @@ _FLAG: Final = {
 }
 
 
-def put(ledger: Ledger, old: Record | None, new: Record) -> None:
-    """Bring the mirror row of an object up to date; kinds without a mirror have none."""
-    if new.kind not in _ROWS or new.deleting:
+def put(ledger: Ledger, old: Record | None, new: Record, *, same_spec: bool = False) -> None:
+    """Bring the mirror row of an object up to date; kinds without a mirror have none.
+
+    ``same_spec``: the specs are known to be equal, as of most writes, which are about conditions.
+    """
+    if new.kind not in _ROWS or new.deleting or (old is not None and same_spec and _routes(old) == _routes(new)):
         return
     row = _ROWS[new.kind](new)
     if old is not None and _ROWS[old.kind](old) == row:
@@ -105,6 +108,11 @@ def put(ledger: Ledger, old: Record | None, new: Record) -> None:
     if new.kind == "Module":
         row["updated_at"] = at
     ledger.wait(_TABLES[new.kind], _UPSERTS[new.kind], row)
+
+
+def _routes(record: Record) -> Any:
+    """All that a row shows of a status."""
+    return record.status.get("routes")
 
 
 def remove(ledger: Ledger, record: Record) -> None:

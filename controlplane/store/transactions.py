@@ -68,6 +68,12 @@ class Transaction(Reading):
         row = self.ledger.stored(kind, name)
         return None if row is None else encoding.record(row)
 
+    def stands(self, record: Record) -> bool:
+        """Whether the object is still the one of that uid and revision."""
+        self._open()
+        row = self.ledger.stored(record.kind, record.name)
+        return row is not None and (row[2], row[4]) == (record.uid, record.revision)
+
     def put(self, record: Record, *, manager: str = "", reason: str = "") -> Record:
         """Store a record: a new one (``revision`` 0), or over the one of that uid and revision.
 
@@ -87,12 +93,12 @@ class Transaction(Reading):
             self._keep(stored, manager, reason)
             return stored
         row = _current(row, record)
-        old = encoding.record(row)
         values = encoding.object_row(record, int(row[-1]))
-        if values == encoding.object_row(old, int(row[-1])):
+        if encoding.is_row(row, values):
             return record
+        old = encoding.record(row)
         stored = replace(record, revision=self.ledger.revision + 1)
-        mirroring.put(self.ledger, old, stored)
+        mirroring.put(self.ledger, old, stored, same_spec=row[encoding.SPEC] == values["spec"])
         self.ledger.update_object({**values, "revision": self.ledger.advance()}, record.revision)
         self.ledger.log("MODIFIED", stored)
         if stored.generation != old.generation:
