@@ -96,8 +96,7 @@ class Ledger:
     def stored(self, kind: str, name: str) -> Sequence[Any] | None:
         """The row of an object as this transaction left it (`encoding.OBJECT_COLUMNS`)."""
         key = (kind, name)
-        if key not in self._seen:
-            self.flush(OBJECTS)
+        if key not in self._seen:  # then no write to it waits either
             found = self.ask(_OBJECT, {"kind": kind, "name": name})
             self._seen[key] = found[0] if found else None
         return self._seen[key]
