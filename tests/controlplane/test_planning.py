@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from controlplane import errors, intaking, planning
 from controlplane.store.records import Record
-from schemas import names
+from schemas import conditions, names
 from schemas.meta import Json
 from tests.doubles.apiparts import module
 
@@ -79,3 +79,20 @@ def test_discovery_is_never_refused_for_ownership(writes: list[tuple[str, Json, 
 def _at(record: Record, revision: int) -> Record:
     values: dict[str, Any] = {field: getattr(record, field) for field in record.__slots__}
     return Record(**{**values, "revision": revision})
+
+
+def test_code_that_cannot_be_packed_is_told_with_the_generation_that_lacks_it() -> None:
+    def linked(path: str) -> str | None:
+        raise errors.SourceInvalid(f"{path}: a symbolic link")
+
+    write = intaking.intake(intaking.Action.APPLY, module(), manager="alice")
+    first = planning.plan(None, write, linked, NOW)
+    (told,) = [each for each in first.after.status["conditions"] if each["type"] == conditions.SOURCE_CURRENT]
+    assert (told["status"], told["reason"], told["observedGeneration"]) == ("False", conditions.SOURCE_INVALID, 1)
+    assert "a symbolic link" in told["message"]
+    stored = _at(first.after, 1)
+    again = planning.plan(stored, write, linked, NOW)
+    assert again.verb is planning.Verb.UNCHANGED
+    mended = planning.plan(stored, write, lambda path: "sha256:" + "a" * 64, NOW)
+    assert mended.after.generation == 2
+    assert [each["type"] for each in mended.after.status["conditions"]] == [conditions.VALID]

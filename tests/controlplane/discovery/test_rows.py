@@ -14,6 +14,7 @@ import pytest
 from controlplane import errors, intaking, writing
 from controlplane.admission import owning
 from controlplane.discovery import rows
+from controlplane.store import transactions
 from controlplane.store.records import Lease, RowEdit
 from schemas import names
 from schemas.kits.clocks import SystemClock
@@ -259,6 +260,33 @@ async def test_a_store_in_trouble_is_nobodys_nonsense(world: World, monkeypatch:
             await world.rows.sweep()
     assert await world.rows.sweep() == 1
     assert (await world.module("small")).deleting
+
+
+async def test_an_edit_and_its_settling_are_one_transaction(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    sql(world, INSERT)
+    await world.rows.sweep()
+    sql(world, "DELETE FROM analytics_modules")
+    before = world.store.revision
+    settle = transactions.Transaction.settle_row_edit
+
+    def interrupted(self: transactions.Transaction, edit: RowEdit, error: str | None) -> None:
+        settle(self, edit, error)
+        raise errors.StoreBusy("the power went")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(transactions.Transaction, "settle_row_edit", interrupted)
+        with pytest.raises(errors.StoreBusy):
+            await world.rows.sweep()
+    assert not (await world.module("small")).deleting
+    assert world.store.revision == before
+    assert await world.rows.sweep() == 1
+    leaving = await world.module("small")
+    assert leaving.deleting
+    await world.store.write(lambda tx: tx.remove(leaving))
+    sql(world, INSERT)
+    assert await world.rows.sweep() == 1
+    assert await world.rows.sweep() == 0
+    assert not (await world.module("small")).deleting
 
 
 def test_groups_keep_the_order_of_each_row() -> None:

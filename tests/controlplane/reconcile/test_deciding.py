@@ -282,3 +282,20 @@ def test_transition_times_move_only_with_their_status(given_facts: Facts, genera
         old = conditions.get(first.conditions, condition.type)
         if old is not None and old.status is condition.status:
             assert condition.last_transition_time == old.last_transition_time
+
+
+def test_code_that_cannot_be_packed_says_why_and_its_condition_disturbs_nothing() -> None:
+    linked = conditions.condition(
+        conditions.SOURCE_CURRENT, False, conditions.SOURCE_INVALID, "x.py: a symbolic link", 1, NOW
+    )
+    status = ModuleStatus(conditions=[linked])
+    bare = {key: value for key, value in module_spec().items() if key != "source"}
+    decision = deciding.decide(facts(spec=ModuleSpec.model_validate(bare), status=status))
+    for kind in (conditions.VALID, conditions.STALLED):
+        found = conditions.get(decision.status.conditions, kind)
+        assert found is not None
+        assert (found.reason, found.message) == (linked.reason, linked.message)
+    assert conditions.get(decision.status.conditions, conditions.SOURCE_CURRENT) == linked
+    serving = deciding.decide(facts(status=status, examination=Examination(report=OK)))
+    assert serving.action is Action.REGISTER
+    assert conditions.get(serving.status.conditions, conditions.SOURCE_CURRENT) == linked
