@@ -123,6 +123,64 @@ def test_a_request_that_is_inside_finishes_on_the_code_on_which_it_began(platfor
     platform.cli("delete", "module/swapped")
 
 
+STARTED = (
+    HEAD
+    + """
+import asyncio
+from pathlib import Path
+
+
+class Started(BaseModuleRouter):
+    metadata = ModuleMetadata(module_id="started", version="1.0.0")
+    starts = 0
+
+    async def on_startup(self):
+        type(self).starts += 1
+
+    def register_routes(self, router):
+        @router.get("/starts")
+        @require_module_auth("NONE")
+        async def starts():
+            return self.starts
+
+        @router.get("/slow")
+        @require_module_auth("NONE")
+        async def slow(gate: str):
+            Path(gate).with_suffix(".inside").touch()
+            while not Path(gate).exists():
+                await asyncio.sleep(0.01)
+            return "done"
+"""
+)
+
+
+def test_other_limits_hold_at_once_around_the_code_that_runs_and_whoever_is_inside(
+    platform: Platform, tmp_path: Path
+) -> None:
+    write(platform, "started", {"__init__.py": STARTED})
+    entry = {"entryPoint": "started:Started"}
+    platform.cli("apply", "--wait", "-f", "-", stdin=manifest("started", **entry))
+    gate = tmp_path / "gate"
+    answers: list[httpx.Response] = []
+
+    def call() -> None:
+        answers.append(platform.call("v1/started/slow", params={"gate": str(gate)}, timeout=30))
+
+    inside = threading.Thread(target=call)
+    inside.start()
+    try:
+        wait_for(gate.with_suffix(".inside").exists)
+        assert platform.call("v1/started/starts").json() == 1
+        platform.cli("apply", "--wait", "-f", "-", stdin=manifest("started", **entry, limits={"maxConcurrency": 1}))
+        assert platform.call("v1/started/starts").status_code == 503, "the one who is inside is counted"
+    finally:
+        gate.touch()
+        inside.join(30)
+    assert answers[0].json() == "done"
+    assert platform.call("v1/started/starts").json() == 1
+    platform.cli("delete", "module/started")
+
+
 ORDERS = (
     HEAD
     + """
