@@ -35,9 +35,23 @@ _ORDINARY: Final = frozenset(
     }
 )  # fmt: skip
 """Nothing is asked about these."""
-_ONCE: Final = frozenset({b"host", b"authorization", b"content-length", b"transfer-encoding"})
+_ONCE: Final = frozenset({b"authorization", b"content-length", b"transfer-encoding"})
 _IDENTITY: Final = (b"x-modplane-", b"x-auth-", b"x-internal-", b"x-org-", b"x-organisation-", b"x-user-", b"x-remote-")
 _IDENTITIES: Final = frozenset({b"remote-user", b"x-organisation", b"x-org", b"x-user", b"x-roles", b"x-permissions"})
+
+
+_data_received: Final = HttpToolsProtocol.data_received
+_headers_complete: Final = HttpToolsProtocol.on_headers_complete
+
+
+class _Behind(list[tuple[bytes, bytes]]):
+    """Where the headers behind a body go: nowhere."""
+
+    def append(self, header: tuple[bytes, bytes]) -> None:
+        """Forget it."""
+
+
+_BEHIND: Final = _Behind()
 
 
 class Refused(Exception):  # noqa: N818 - named for what happened, as in the rest of the house
@@ -54,54 +68,55 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *words: Any, **more: Any) -> None:
         super().__init__(*words, **more)
+        self._host = False
         self._seen: set[bytes] = set()
-        self._heads = 0
-        self._partial = False
         self._size = 0
-        self._packet = 0
+        self._large = False
         self._refusal: Refused | None = None
         self._ticks = 0
-        self._heads_then = -1
+        self._cycle_then: object = self
 
     def data_received(self, data: bytes) -> None:
         """Bytes came; those of an unfinished head are counted."""
-        if self._refusal is not None:
-            return
-        self._packet = len(data)
-        super().data_received(data)
-        if self._partial:
-            self._size += len(data)
-            if self._size > HEAD_BYTES and self._refusal is None:
-                self._refusal = Refused(*_TOO_LARGE)
-                self.send_400_response("")
+        if len(data) > HEAD_BYTES:
+            self._large = True
+        _data_received(self, data)
+        scope = self.scope
+        if scope is None or "path" not in scope:
+            self._still_incomplete(len(data))
 
-    def on_message_begin(self) -> None:
-        """A request begins."""
-        self._partial = True
-        super().on_message_begin()
+    def on_url(self, url: bytes) -> None:
+        """A part of the target."""
+        if (not self.url and url[:1] != b"/") or b"#" in url:
+            self._refuse(400, "the target of a request is a path that begins with '/', without fragment")
+        self.url += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """One header, as uvicorn takes it, unless it must not be there: after a body there is none that counts."""
+        """One header, as uvicorn takes it, unless it must not be there."""
         name = name.lower()
-        if self._partial and (name in _ORDINARY or not self._dropped(name, value)):
+        if name in _ORDINARY:
+            self.headers.append((name, value))
+        elif name == b"host":
+            if self.headers is not _BEHIND:
+                if self._host:
+                    self._refuse(400, "a request has one host header")
+                self._host = True
+                self.headers.append((name, value))
+        elif not self._dropped(name, value):
             self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """A request's head is whole: refuse it, or hand it on."""
-        self._partial = False
-        self._heads += 1
-        if self._size + self._packet > HEAD_BYTES:
-            self._weigh()
-        self._size = 0
-        if b"host" not in self._seen and self.parser.get_http_version() != "1.0":
+        if not self._host and self.parser.get_http_version() != "1.0":
             self._refuse(400, "a request names its Host")
+        self._host = False
         if self._seen:
             self._seen.clear()
-        if not self.url.startswith(b"/"):
-            self._refuse(400, "the target of a request is a path that begins with '/'")
-        if len(self.headers) > HEAD_FIELDS:
-            self._refuse(431, f"a request may have {HEAD_FIELDS} headers")
-        super().on_headers_complete()
+        if self._large or len(self.headers) > HEAD_FIELDS:
+            self._weigh()
+        _headers_complete(self)
+        if not (self.parser.should_upgrade() and self._should_upgrade()):
+            self.headers = _BEHIND
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what came, and end the connection; an answer under way is cut, since nothing may follow it."""
@@ -117,8 +132,8 @@ class Connection(HttpToolsProtocol):
             self._ticks += 1
             if self._ticks > FLUSH_TICKS:
                 self.transport.abort()
-        elif self._heads != self._heads_then or self.timeout_keep_alive_task is not None or self._busy():
-            self._heads_then = self._heads
+        elif self.cycle is not self._cycle_then or self.timeout_keep_alive_task is not None or self._busy():
+            self._cycle_then = self.cycle
             self._ticks = 0
         else:
             self._ticks += 1
@@ -130,6 +145,8 @@ class Connection(HttpToolsProtocol):
         return self.cycle is not None and not self.cycle.response_complete
 
     def _dropped(self, name: bytes, value: bytes) -> bool:
+        if self.headers is _BEHIND:
+            return True
         if name in _ONCE:
             if name in self._seen:
                 self._refuse(400, f"a request has one {name.decode()} header")
@@ -142,8 +159,22 @@ class Connection(HttpToolsProtocol):
             return False
         return b"_" in name or name.startswith(_IDENTITY) or name in _IDENTITIES
 
+    def _still_incomplete(self, size: int) -> None:
+        """A head is not whole yet, if this is not a WebSocket's connection by now."""
+        if self._refusal is not None or self not in self.connections:
+            return
+        self._size += size
+        self._large = True
+        if self._size > HEAD_BYTES:
+            self._refusal = Refused(*_TOO_LARGE)
+            self.send_400_response("")
+
     def _weigh(self) -> None:
-        """How large a head was that came with more than a head may have, which may be the body's."""
+        """Refuse a head that is too large; of its bytes some may have been the body's."""
+        self._size = 0
+        self._large = False
+        if len(self.headers) > HEAD_FIELDS:
+            self._refuse(431, f"a request may have {HEAD_FIELDS} headers")
         if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > HEAD_BYTES:
             self._refuse(*_TOO_LARGE)
 

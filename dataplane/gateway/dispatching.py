@@ -94,7 +94,6 @@ async def _run(
     assert task is not None, "a request runs in a task"
     kind = limiting.Call if scope["type"] == "http" else limiting.Conversation
     call = kind(deadlines, limits, target, scope, receive, send, task)
-    deadlines.enter(call)
     served.tasks.add(task)
     token = sharing.current.set(served.share)
     try:

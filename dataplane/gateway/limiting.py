@@ -37,6 +37,8 @@ TICK_SECONDS: Final = 0.1
 _PATIENCE_SECONDS: Final = 10.0
 """How long a handler may go on once its caller was answered here, and again once it is cancelled."""
 
+_NEVER: Final = math.inf
+
 RETRY_AFTER: Final = ((b"retry-after", b"1"),)
 """Goes with 503 for a module that has all the calls that it may have."""
 
@@ -79,6 +81,10 @@ class Deadlines:
         self._ending = Tasks(clock)
         self._watching: asyncio.Task[None] | None = None
         self.now = clock.monotonic
+        self.resting = True
+        """Whether the timer is to be woken when a call begins."""
+        self.enter = self._calls.add
+        """A call begins."""
         self.leave = self._calls.discard
         """A call is done."""
 
@@ -86,14 +92,13 @@ class Deadlines:
         """How many calls there are."""
         return len(self._calls)
 
-    def enter(self, call: "Call") -> None:
-        """A call begins."""
-        self._calls.add(call)
-        if self._watching is None:
-            # not in the context of the request that happens to be the first
-            self._watching = asyncio.get_running_loop().create_task(
-                self._watch(), name="deadlines", context=contextvars.Context()
-            )
+    def wake(self) -> None:
+        """Let the timer run for as long as there are calls."""
+        self.resting = False
+        # not in the context of the request that happens to be the first
+        self._watching = asyncio.get_running_loop().create_task(
+            self._watch(), name="deadlines", context=contextvars.Context()
+        )
 
     async def _watch(self) -> None:
         try:
@@ -101,11 +106,11 @@ class Deadlines:
             while self._calls:
                 now = self.now()
                 for call in [call for call in self._calls if call.due <= now]:
-                    call.due = math.inf
+                    call.due = _NEVER
                     self._ending.start(call.expire(), f"end {call.target.served.name} {call.target.template}")
                 await self._clock.sleep(TICK_SECONDS)
         finally:
-            self._watching = None
+            self.resting = True
 
 
 class Call:
@@ -115,7 +120,7 @@ class Call:
     __slots__ = ("_deadlines", "_held", "_left", "_receive", "_send", "_taken", "due", "limits", "scope", "stage",
                  "target", "task")  # fmt: skip
 
-    _held: Message | None
+    _held: Message
     _left: int
 
     def __init__(
@@ -139,6 +144,9 @@ class Call:
         """When it is over, by the monotonic clock."""
         self.stage = UNANSWERED
         self._taken = 0
+        deadlines.enter(self)
+        if deadlines.resting:
+            deadlines.wake()
 
     async def receive(self) -> Message:
         """The next message for the module; over its limit the caller gets 413, and the module that the caller left.
@@ -167,6 +175,11 @@ class Call:
         if stage == UNANSWERED and kind == "http.response.start":
             return self._start(message)
         if kind == "http.response.body" and HELD <= stage <= ANSWERING:
+            if stage == HELD and not message.get("more_body") and len(message.get("body", b"")) == self._left:
+                # nearly every answer: one piece, as long as it says
+                self.stage = ANSWERED
+                self.due = _NEVER
+                return self._both(self._held, message)
             return self._body(message)
         return self._send(message) if stage < ENDED else _gone()
 
@@ -182,7 +195,6 @@ class Call:
             return _nothing()
         self.stage = ANSWERING
         self._left = -1
-        self._held = None
         self.due = self._deadlines.now() + self.limits.idle_timeout_seconds
         return self._send(message)
 
@@ -194,17 +206,14 @@ class Call:
             if size != left and (size > left or not more):
                 return self._refuse(f"its body is {'longer' if size > left else 'shorter'} than its Content-Length")
             self._left = left - size
+        held = self.stage == HELD
         if more:
             self.stage = ANSWERING
             self.due = self._deadlines.now() + self.limits.idle_timeout_seconds
         else:
             self.stage = ANSWERED
-            self.due = math.inf
-        held = self._held
-        if held is None:
-            return self._send(message)
-        self._held = None
-        return self._both(held, message)
+            self.due = _NEVER
+        return self._both(self._held, message) if held else self._send(message)
 
     async def _both(self, start: Message, body: Message) -> None:
         await self._send(start)
@@ -221,7 +230,6 @@ class Call:
         silent = self.stage <= HELD
         self.stage = ENDED
         self.due = self._deadlines.now() + _PATIENCE_SECONDS
-        self._held = None
         if silent:
             await self._answer(status, detail)
 
@@ -294,10 +302,10 @@ class Conversation(Call):
                 self.due = self._deadlines.now() + self.limits.idle_timeout_seconds
             case "websocket.close":
                 self.stage = ANSWERED
-                self.due = math.inf
+                self.due = _NEVER
             case "websocket.http.response.body" if not message.get("more_body", False):
                 self.stage = ANSWERED
-                self.due = math.inf
+                self.due = _NEVER
         return self._send(message)
 
     async def fail(self) -> None:

@@ -10,7 +10,7 @@ import h11
 import pytest
 from fastapi import APIRouter, BackgroundTasks, Request, WebSocket
 from fastapi.responses import StreamingResponse
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -499,6 +499,7 @@ FIELD = st.tuples(
 )
 
 
+@settings(deadline=None)
 @given(status=st.integers(100, 700), headers=st.lists(FIELD, max_size=4))
 def test_what_is_let_through_is_read_by_a_strict_client_as_it_was_meant(
     status: int, headers: list[tuple[bytes, bytes]]
