@@ -98,7 +98,7 @@ class Engines:
         )
         self.discovery.writer.forward = reconciler.forwarder
         messenger = messengers.Messaging(self._store, self._link, self._clock, self._epoch, self.fleet)
-        self.discovery.wake = reconciler.wake
+        self.discovery.carrier.wake = reconciler.wake
         own = writing.Writer(self._store, self._clock, self.discovery, epoch=self._epoch)
         edits = rows.RowEdits(self._store, own, self._clock, wake=reconciler.wake)
         keeper = keeping.Keeper(self._store, self._clock, self._epoch)

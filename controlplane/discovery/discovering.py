@@ -12,14 +12,25 @@ import asyncio
 import math
 import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import structlog
 
-from controlplane import errors, intaking, writing
-from controlplane.discovery import candidates, concluding, deriving, looking, noting, scanning, sources
+from controlplane import errors, writing
+from controlplane.discovery import (
+    candidates,
+    carrying,
+    concluding,
+    deriving,
+    looking,
+    newcomers,
+    noting,
+    results,
+    scanning,
+    sources,
+)
 from controlplane.discovery.scanning import Failure
 from controlplane.store import stores
 from schemas import names
@@ -30,24 +41,19 @@ from schemas.meta import Json
 
 logger = structlog.get_logger("controlplane.discovery.discovering")
 
-BATCH: Final = 200
-"""Manifests per transaction, so that other writers get their turn."""
-
 QUIET: Final = 0.25
 """Seconds for which a file has to be left alone before it is read."""
 RESTLESS: Final = 2.0
 """Seconds after which what is still being written is left for later, so that it holds up no other."""
 PATIENCE: Final = 2.0
 """Seconds for which code has to be gone before that means anything: a folder that is replaced is gone for a moment."""
+SOON: Final = 1.0
+"""Seconds for which a scan waits for inspections; those that take longer are the next one's."""
 NEWCOMER: Final = 2.0
 """Seconds for which code that belongs to no module waits for a person to apply a manifest of their own, which then
 comes first.  Not waited for when somebody asks for a scan."""
 BACKSTOP: Final = 60.0
 """Seconds until the next scan when nothing is told that anything moved."""
-AGAIN: Final = 1.0
-"""Seconds until what failed for a passing reason is tried again."""
-
-_ROUNDS: Final = 3
 _BUSY: Final = f"is being written; it is taken when nobody has touched it for {QUIET:g} s"
 
 
@@ -70,41 +76,11 @@ class _Item:
         return [Failure(self.path, str(error))]
 
 
-@dataclass(slots=True)
-class _Result:
-    """What a scan came to."""
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """Somebody asked for a scan."""
 
-    scanned: int = 0
-    applied: list[str] = field(default_factory=list)
-    unchanged: list[str] = field(default_factory=list)
-    updated: list[str] = field(default_factory=list)
-    pinned: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    prunable: list[str] = field(default_factory=list)
-    deleted: list[str] = field(default_factory=list)
-    held: str = ""
-    failed: list[Failure] = field(default_factory=list)
-    again: float | None = None
-    """In how many seconds another scan may say more; None: only a change will."""
-
-    def wire(self, seconds: float) -> Json:
-        lists = {word: sorted(getattr(self, word)) for word in _NAMED}
-        failed = [{"path": _text(failure.path), "message": _text(failure.message)} for failure in self.failed]
-        held = self.held or None
-        return {
-            "scanned": self.scanned,
-            **lists,
-            "held": held,
-            "failed": failed,
-            "durationSeconds": round(seconds, 3),
-        }
-
-    def look_again(self, seconds: float) -> None:
-        """Another scan is due then, at the latest."""
-        self.again = seconds if self.again is None else min(self.again, seconds)
-
-
-_NAMED: Final = ("applied", "unchanged", "updated", "pinned", "missing", "prunable", "deleted")
+    prune: bool
 
 
 class ModuleDiscovery:
@@ -128,22 +104,21 @@ class ModuleDiscovery:
         self._quiet = quiet
         self._sources = sources.Sources(modules_path, data_dir)
         self._scanner = scanning.Scanner(self._sources.modules_path)
-        self._candidates = candidates.Candidates(store, inspector, self._sources.code_root)
+        self._candidates = candidates.Candidates(store, clock, inspector, self._sources.code_root, self._answered)
         self._one = asyncio.Lock()
         self._tree = looking.Tree(looking.Root.MISSING)
         self._due = 0.0
         self._found: dict[str, sources.Found] = {}
         self._settled: dict[str, str] = {}
-        self._absent: dict[str, float] = {}
-        self._had: set[tuple[str, str | None]] = set()
-        self._dropped: set[str] = set()
-        self._since: dict[str, float] = {}
+        self._newcomers = newcomers.Newcomers()
         self._refused: set[Failure] = set()
         self.writer = writing.Writer(store, clock, self)
         """The write path, which asks us in turn for digests (`resolve_all`)."""
-        self._own = writing.Writer(store, clock, _Scanned(self), epoch=None if epoch is None else self._fence)
-        self.wake: Callable[[str], None] = lambda name: None
-        """Told of a module whose Valid depends on what was found."""
+        fence = None if epoch is None else self._fence
+        self._own = writing.Writer(store, clock, _Scanned(self), epoch=fence)
+        self.carrier = carrying.Carrier(store, clock, self._own, self._sources, self._newcomers, fence)
+        self.stirred: Callable[[], None] = lambda: None
+        """Called when another `catch_up` has more to do, before it said so."""
 
     async def resolve_all(self, paths: Collection[str]) -> Mapping[str, writing.Digest]:
         """The digests of the packed sources at ``paths``, see `sources.Sources.resolve_all`."""
@@ -174,8 +149,26 @@ class ModuleDiscovery:
             started = self._clock.monotonic()
             tree, busy = await self._look()
             self._settled = {}
-            result = await self._scan(tree, busy, None, prune=prune, patience=0.0)
+            result = await self._scan(tree, busy, None, _Asked(prune))
             return self._told(result, self._clock.monotonic() - started)
+
+    async def begin(self) -> None:
+        """The first scan of a leader: everything, as far as it does not take its time."""
+        async with self._one:
+            self._check_leading()
+            started = self._clock.monotonic()
+            tree, busy = await self._look()
+            self._settled = {}
+            result = await self._scan(tree, busy, None, None)
+            self._told(result, self._clock.monotonic() - started)
+
+    def rest(self) -> None:
+        """What goes on between scans ends."""
+        self._candidates.close()
+
+    def _answered(self) -> None:
+        self._due = 0.0
+        self.stirred()
 
     async def catch_up(self) -> float:
         """Scan what moved since the last scan; in how many seconds another look is due."""
@@ -186,7 +179,7 @@ class ModuleDiscovery:
             before = self._tree
             touched = await asyncio.to_thread(lambda: looking.places(looking.moved(before, tree)) - busy)
             if touched or tree.root is not before.root or started >= self._due:
-                result = await self._scan(tree, busy, touched, prune=False, patience=PATIENCE)
+                result = await self._scan(tree, busy, touched, None)
                 self._told(result, self._clock.monotonic() - started, quietly=not touched)
             self._tree.folders = tree.folders
             return max(self._due - self._clock.monotonic(), 0.0)
@@ -216,23 +209,37 @@ class ModuleDiscovery:
                 return tree, looking.places(moving)
 
     async def _scan(
-        self, tree: looking.Tree, busy: set[str], touched: Collection[str] | None, *, prune: bool, patience: float
-    ) -> _Result:
-        """``touched``: what moved since the last scan; None: everything is looked at anew."""
-        result = _Result()
+        self, tree: looking.Tree, busy: set[str], touched: Collection[str] | None, asked: _Asked | None
+    ) -> results.Result:
+        """``touched``: what moved since the last scan; None: everything is looked at anew.
+
+        When it is ``asked`` for, it waits for every inspection, and for nothing to come back.
+        """
+        result = results.Result()
         scan = await asyncio.to_thread(self._scanner.scan, tree, busy)
         result.scanned = len(scan.sources) + len(scan.manifests)
         result.failed += scan.failures
         modules = await self._store.read(noting.known)
         self._found = await self._find(tree, busy, touched, {*scan.named, *(module.path for module in modules)})
         bare = await asyncio.to_thread(self._bare, scan, modules, result, every=touched is None)
-        reports = await self._candidates.reports(bare)
+        reports = await self._candidates.reports(bare, None if asked else SOON)
+        self._due = math.inf
+        if asked is None and (due := self._candidates.due()) is not None:
+            result.look_again(due)
         await self._apply(await asyncio.to_thread(self._items, scan, reports, result), result)
-        await self._conclude(None if result.applied else modules, tree.root, result, prune=prune, patience=patience)
+        await self.carrier.carry_out(
+            None if result.applied else modules,
+            self._found,
+            tree.root,
+            result,
+            prune=asked is not None and asked.prune,
+            patience=0.0 if asked else PATIENCE,
+        )
         if busy or any(found.busy for found in self._found.values()):
             result.look_again(self._quiet)
         self._tree = await asyncio.to_thread(looking.without, tree, busy)
-        self._due = self._clock.monotonic() + (BACKSTOP if result.again is None else result.again)
+        again = self._clock.monotonic() + (BACKSTOP if result.again is None else result.again)
+        self._due = min(self._due, again)
         return result
 
     async def _find(
@@ -255,7 +262,7 @@ class ModuleDiscovery:
         self,
         scan: scanning.Scan,
         reports: Mapping[str, InspectionReport],
-        result: _Result,
+        result: results.Result,
     ) -> list[_Item]:
         """Every manifest there is, but for those whose code is being written: written by people, and derived."""
         items = []
@@ -268,8 +275,6 @@ class ModuleDiscovery:
         for path, report in reports.items():
             if report.outcome is not InspectionOutcome.OK:
                 result.failed.append(Failure(path, f"{report.reason}: {report.message}"))
-            if not candidates.is_answer(report):
-                result.look_again(AGAIN)
             for candidate in report.candidates:
                 first = owners.setdefault(names.object_name(candidate.module_id), candidate.entry_point)
                 if first == candidate.entry_point:
@@ -280,7 +285,7 @@ class ModuleDiscovery:
         return items
 
     def _bare(
-        self, scan: scanning.Scan, modules: Sequence[concluding.Known], result: _Result, *, every: bool
+        self, scan: scanning.Scan, modules: Sequence[concluding.Known], result: results.Result, *, every: bool
     ) -> dict[str, str]:
         """The digests of sources for which manifests are to be derived.
 
@@ -290,44 +295,30 @@ class ModuleDiscovery:
         for path in scan.sources:
             if problem := self._found[path].problem:
                 result.failed.append(Failure(path, problem))
-        self._dropped &= {each.uid for each in modules}
-        standing = [each for each in modules if each.uid not in self._dropped]
+        standing = self._newcomers.standing(modules)
         described = {each.path for each in standing} - {each.path for each in standing if each.declared}
-        newcomers = self._newcomers(scan, standing)
-        now = self._clock.monotonic()
-        young = {path: since + NEWCOMER - now for path, since in newcomers.items() if since + NEWCOMER > now}
-        if young and not every and min(young.values()) < math.inf:
-            result.look_again(min(young.values()))
-        left_out = scan.covered | described | (set() if every else young.keys())
-        found = {path: self._found[path].digest for path in scan.sources if path not in left_out and not scan.waiting}
-        return {path: digest for path, digest in found.items() if digest is not None}
-
-    def _newcomers(self, scan: scanning.Scan, modules: Sequence[concluding.Known]) -> dict[str, float]:
-        """Sources that no module has, and since when; infinite: a person deleted the module of this very code."""
-        now = self._clock.monotonic()
-        having = {(module.path, module.digest) for module in modules}
-        known = {module.path for module in modules}
         digests = {path: self._found[path].digest for path in scan.sources}
-        self._had = {each for each in digests.items() if each in having or (each in self._had and each[0] not in known)}
-        self._since = {
-            path: math.inf if (path, digest) in self._had else min(self._since.get(path, now), now)
-            for path, digest in digests.items()
-            if path not in known
-        }
-        return self._since
+        young = self._newcomers.young(digests, standing, self._clock.monotonic(), NEWCOMER)
+        soonest = min(young.values(), default=math.inf)
+        if soonest < math.inf and not every:
+            result.look_again(soonest)
+        left_out = scan.covered | described | (set() if every else young.keys())
+        if scan.waiting:
+            return {}
+        return {path: digest for path, digest in digests.items() if digest is not None and path not in left_out}
 
-    async def _apply(self, items: Sequence[_Item], result: _Result) -> None:
+    async def _apply(self, items: Sequence[_Item], result: results.Result) -> None:
         """Apply the items that are not settled yet."""
         due = [item for item in items if self._settled.get(item.key) != item.token]
         self._settled = {item.key: item.token for item in items if self._settled.get(item.key) == item.token}
-        for start in range(0, len(due), BATCH):
-            batch = due[start : start + BATCH]
+        for start in range(0, len(due), carrying.BATCH):
+            batch = due[start : start + carrying.BATCH]
             outcomes = await self._own.apply(
                 [item.document for item in batch], manager=names.MANAGER_DISCOVERY, reason="found in the modules path"
             )
             for item, outcome in zip(batch, outcomes, strict=True):
                 if outcome.error is not None and outcome.error.retryable:
-                    result.look_again(AGAIN)
+                    result.look_again(carrying.AGAIN)
                 else:
                     self._settled[item.key] = item.token
                 if outcome.error is not None or outcome.record is None:
@@ -337,95 +328,14 @@ class ModuleDiscovery:
                 else:
                     result.applied.append(outcome.record.name)
 
-    async def _conclude(
-        self,
-        read: Sequence[concluding.Known] | None,
-        root: looking.Root,
-        result: _Result,
-        *,
-        prune: bool,
-        patience: float,
-    ) -> None:
-        """Follow code, delete, and note, as `concluding` says; anew when somebody changed a module meanwhile."""
-        for _ in range(_ROUNDS):
-            modules = await self._store.read(noting.known) if read is None else read
-            paths = {module.path for module in modules}
-            self._found |= await self._sources.find(paths - self._found.keys())
-            conclusion = await asyncio.to_thread(
-                concluding.conclude,
-                modules,
-                self._found,
-                root,
-                prune=prune,
-                absent=self._absent_for(modules),
-                patience=patience,
-            )
-            if await self._carry_out(conclusion, {module.name: module for module in modules}, result):
-                break
-            read = None
-        else:
-            result.look_again(AGAIN)
-        result.pinned, result.missing = conclusion.pinned, conclusion.missing
-        result.prunable, result.held = conclusion.prunable, conclusion.held
-        if conclusion.waits:
-            result.look_again(patience / 2)
-
-    def _absent_for(self, modules: Iterable[concluding.Known]) -> dict[str, float]:
-        """For how many seconds the code of each module has been gone."""
-        now = self._clock.monotonic()
-        gone = [
-            each.uid for each in modules if not self._found[each.path].digest and not self._found[each.path].problem
-        ]
-        self._absent = {uid: self._absent.get(uid, now) for uid in gone}
-        return {uid: now - since for uid, since in self._absent.items()}
-
-    async def _carry_out(
-        self, conclusion: concluding.Conclusion, modules: Mapping[str, concluding.Known], result: _Result
-    ) -> bool:
-        """Follow, delete and note; whether every module was as it was read."""
-        writes = [_following(modules[name], digest) for name, digest in conclusion.follow.items()]
-        writes += [_deleting(module) for module in conclusion.delete]
-        as_read = True
-        for start in range(0, len(writes), BATCH):
-            batch = writes[start : start + BATCH]
-            outcomes = await self._own.write(batch, reason="its code in the modules path changed or went")
-            for write, outcome in zip(batch, outcomes, strict=True):
-                if isinstance(outcome.error, errors.Conflict | errors.NotFound):
-                    as_read = False
-                elif outcome.error is not None:
-                    result.failed.append(Failure(modules[write.name].path, f"{write.name}: {outcome.error.message}"))
-                elif write.action is intaking.Action.DELETE:
-                    logger.info("module deleted, its code is gone", module=write.name, path=modules[write.name].path)
-                    result.deleted.append(write.name)
-                    self._dropped.add(modules[write.name].uid)
-                else:
-                    result.updated.append(write.name)
-        await self._note(conclusion.notes, modules)
-        return as_read
-
-    async def _note(self, notes: Mapping[str, concluding.Note | None], modules: Mapping[str, concluding.Known]) -> None:
-        uids = {name: modules[name].uid for name in notes}
-        listed = list(notes.items())
-        for start in range(0, len(listed), BATCH):
-            batch = dict(listed[start : start + BATCH])
-            await self._store.write(
-                lambda tx, batch=batch: noting.note(tx, batch, uids),  # type: ignore[misc]
-                epoch=None if self._epoch is None else self._fence(),
-            )
-        for name, told in listed:
-            if told is not None:
-                logger.warning("module does not follow its code", module=name, reason=told.reason, message=told.message)
-            if modules[name].digest is None:
-                self.wake(name)
-
-    def _told(self, result: _Result, seconds: float, *, quietly: bool = False) -> Json:
+    def _told(self, result: results.Result, seconds: float, *, quietly: bool = False) -> Json:
         """The answer, and in the log what is new about it."""
         answer = result.wire(seconds)
         (logger.debug if quietly else logger.info)(
             "modules path scanned",
             path=str(self._sources.modules_path),
             scanned=result.scanned,
-            **{word: len(answer[word]) for word in (*_NAMED, "failed")},
+            **{word: len(answer[word]) for word in (*results.LISTS, "failed")},
             seconds=answer["durationSeconds"],
         )
         for failure in result.failed:
@@ -433,36 +343,6 @@ class ModuleDiscovery:
                 logger.warning("discovery refused", path=failure.path, error=failure.message)
         self._refused = set(result.failed)
         return answer
-
-
-def _following(module: concluding.Known, digest: str) -> intaking.Write:
-    """Take new code."""
-
-    def change(document: Json) -> Json:
-        source = {**(document["spec"].get("source") or {}), "digest": digest}
-        return {**document, "spec": {**document["spec"], "source": source}}
-
-    return intaking.Write(
-        intaking.Action.PATCH,
-        "Module",
-        module.name,
-        edit=change,
-        manager=names.MANAGER_DISCOVERY,
-        uid=module.uid,
-        revision=module.revision,
-    )
-
-
-def _deleting(module: concluding.Known) -> intaking.Write:
-    """Ask for deletion."""
-    return intaking.Write(
-        intaking.Action.DELETE,
-        "Module",
-        module.name,
-        manager=names.MANAGER_DISCOVERY,
-        uid=module.uid,
-        revision=module.revision,
-    )
 
 
 class _Scanned:
@@ -477,8 +357,3 @@ class _Scanned:
 
 Discovery = ModuleDiscovery
 """The short name, for wiring."""
-
-
-def _text(told: str) -> str:
-    """Text that can be sent: a file's name may be any bytes."""
-    return told.encode(errors="replace").decode()

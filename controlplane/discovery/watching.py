@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent import futures
 from pathlib import Path
 from typing import Final, Protocol
@@ -22,7 +22,6 @@ import watchfiles
 
 from controlplane.discovery import looking
 from schemas.kits.clocks import Clock
-from schemas.meta import Json
 
 logger = structlog.get_logger("controlplane.discovery.watching")
 
@@ -51,8 +50,15 @@ class Discoverer(Protocol):
         """The folders that the last scan saw."""
         ...
 
-    async def discover(self) -> Json:
+    stirred: Callable[[], None]
+    """Called when there is more to do than it said."""
+
+    async def begin(self) -> None:
         """Scan everything."""
+        ...
+
+    def rest(self) -> None:
+        """Nothing more is asked."""
         ...
 
     async def catch_up(self) -> float:
@@ -73,7 +79,14 @@ class Watching:
 
     async def run(self) -> None:
         """Scan everything, then keep up until cancelled."""
-        await self._discovery.discover()
+        self._discovery.stirred = self._news.set
+        try:
+            await self._discovery.begin()
+            await self._follow()
+        finally:
+            self._discovery.rest()
+
+    async def _follow(self) -> None:
         while True:
             folders = self._discovery.folders
             listening = asyncio.create_task(self._listen(folders), name="modules path")

@@ -1,14 +1,19 @@
 """Scans of what moved since the last one, over a real folder and a real store."""
 
+import asyncio
 import shutil
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from controlplane import errors
-from controlplane.discovery import concluding, discovering, looking
+from controlplane.discovery import candidates, carrying, concluding, discovering, looking, results
 from controlplane.store.records import Lease, Record
 from schemas import conditions, names
+from schemas.inspections import InspectionReport, InspectionRequest
+from schemas.kits.clocks import SystemClock
 from schemas.meta import Json
 from tests.controlplane.discovery.conftest import World
 from tests.doubles.polling import until
@@ -40,6 +45,15 @@ async def apply(world: World, name: str, source: str, **source_fields: str) -> N
     assert outcome.error is None
 
 
+def written(look: Callable[[Path], looking.Tree], path: Path, name: str, text: str) -> looking.Tree:
+    """A look at a moment when somebody writes."""
+    with (path / name).open("a") as file:
+        file.write(text)
+    tree = look(path)
+    tree.newest = sys.maxsize
+    return tree
+
+
 def told(record: Record) -> Json | None:
     found = [each for each in record.status["conditions"] if each["type"] == conditions.SOURCE_CURRENT]
     return found[0] if found else None
@@ -56,7 +70,7 @@ async def test_a_save_is_a_new_generation_of_that_module_alone(world: World) -> 
     write(world.modules, {"b.py": code("b", "changed")})
     assert await world.discovery.catch_up() > 50
     assert [(await world.module(name)).generation for name in "abc"] == [1, 2, 1]
-    assert world.inspector.asked == ["a", "b", "c", "b"]
+    assert sorted(world.inspector.asked) == ["a", "b", "b", "c"]
     after = world.store.revision
     assert after > before
     await world.discovery.catch_up()
@@ -71,10 +85,7 @@ async def test_what_is_still_being_written_waits_and_holds_up_no_other(
     look, writing = looking.look, True
 
     def busy(path: Path) -> looking.Tree:
-        if writing:
-            with (path / "a.py").open("a") as file:
-                file.write("half = (\n")
-        return look(path)
+        return look(path) if not writing else written(look, path, "a.py", "half = (\n")
 
     monkeypatch.setattr(looking, "look", busy)
     write(world.modules, {"a.py": code("a", "new"), "b.py": code("b", "new")})
@@ -101,10 +112,7 @@ async def test_a_manifest_that_is_being_written_keeps_its_code_from_being_taken_
     look, writing = looking.look, True
 
     def busy(path: Path) -> looking.Tree:
-        if writing:
-            with (path / "shop.yaml").open("a") as file:
-                file.write("#\n")
-        return look(path)
+        return look(path) if not writing else written(look, path, "shop.yaml", "#\n")
 
     monkeypatch.setattr(looking, "look", busy)
     manifest = "apiVersion: modplane.dev/v1\nkind: Module\nmetadata: {name: shop}\nspec: {entryPoint: 'small:Small'}\n"
@@ -241,7 +249,7 @@ async def test_a_module_that_never_had_code_says_why_from_the_start(world: World
     assert condition is not None
     assert (condition["reason"], condition["observedGeneration"]) == ("SourceInvalid", 1)
     woken: list[str] = []
-    world.discovery.wake = woken.append
+    world.discovery.carrier.wake = woken.append
     (world.modules / "shop" / "link.py").rename(world.modules / "shop" / "other.py")
     await world.discovery.catch_up()
     assert woken == ["mine"]
@@ -290,7 +298,7 @@ async def test_a_module_that_is_on_its_way_out_comes_back_when_it_is_gone(world:
     await world.discovery.catch_up()
     leaving = await world.module("c")
     write(world.modules, {"c.py": code("c")})
-    assert await world.discovery.catch_up() <= discovering.AGAIN
+    assert await world.discovery.catch_up() <= carrying.AGAIN
     await world.store.write(lambda tx: tx.remove(leaving))
     world.discovery._due = 0.0
     await world.discovery.catch_up()
@@ -340,5 +348,74 @@ async def test_only_the_leader_discovers(world: World, monkeypatch: pytest.Monke
     assert await gone(world) == []
 
 
+async def test_code_that_takes_its_time_holds_up_no_other(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discovering, "SOON", 0.0)
+    inspect, go, stirred = world.inspector.inspect, asyncio.Event(), asyncio.Event()
+    world.discovery.stirred = stirred.set
+
+    async def slow(request: InspectionRequest) -> InspectionReport:
+        if request.source_path == "slow":
+            await go.wait()
+        return await inspect(request)
+
+    monkeypatch.setattr(world.inspector, "inspect", slow)
+    await begin(world, 1)
+    write(world.modules, {"slow.py": code("slow"), "quick.py": code("quick")})
+
+    async def taken(name: str) -> bool:
+        await world.discovery.catch_up()
+        return not await world.absent(name)
+
+    await until(lambda: taken("quick"))
+    assert await world.absent("slow")
+    stirred.clear()
+    go.set()
+    await stirred.wait()
+    assert await taken("slow")
+    world.discovery.rest()
+
+
+async def test_code_without_an_answer_is_asked_about_again_later_and_at_once_when_a_scan_is_asked_for(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inspect, away = world.inspector.inspect, True
+    asked: list[str] = []
+
+    async def crash(request: InspectionRequest) -> InspectionReport:
+        asked.append(request.source_path)
+        if away:
+            raise errors.Unreachable("the inspection process cannot be started")
+        return await inspect(request)
+
+    monkeypatch.setattr(world.inspector, "inspect", crash)
+    write(world.modules, {"small.py": SMALL})
+    assert await world.discovery.catch_up() <= 1.0
+    write(world.modules, {"other.txt": ""})
+    await world.discovery.catch_up()
+    assert asked == ["small"]
+    away = False
+    assert (await world.discovery.discover())["applied"] == ["small"]
+    assert asked == ["small", "small"]
+
+
+async def test_what_is_not_there_any_more_is_not_waited_for(world: World) -> None:
+    asking = asyncio.Event()
+
+    class Never:
+        host_version = "test"
+
+        async def inspect(self, request: InspectionRequest) -> InspectionReport:
+            asking.set()
+            never: asyncio.Future[InspectionReport] = asyncio.get_running_loop().create_future()
+            return await never
+
+    asker = candidates.Candidates(world.store, SystemClock(), Never(), world.folder, lambda: None)
+    assert await asker.reports({"small": "sha256:" + "a" * 64}, 0.0) == {}
+    await asking.wait()
+    assert await asker.reports({"small": "sha256:" + "b" * 64}, 0.0) == {}
+    asker.close()
+    assert asker.due() is None
+
+
 def test_a_name_that_is_no_text_can_be_told() -> None:
-    assert discovering._text("\udcff.py") == "?.py"
+    assert results.text("\udcff.py") == "?.py"

@@ -1,5 +1,6 @@
 """What a scan means, over generated worlds."""
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -28,29 +29,30 @@ def world(count: int, gone: int) -> tuple[list[Known], dict[str, Found]]:
     return modules, {**found, **{each.path: Found() for each in modules[:gone]}}
 
 
-@st.composite
-def worlds(draw: st.DrawFn) -> tuple[list[Known], dict[str, Found]]:
-    notes = st.sampled_from([None, Note(GONE, "held"), Note(conditions.SOURCE_INVALID, "linked")])
-    modules = [
-        module(
-            f"m{number}",
-            digest=draw(st.sampled_from(["sha256:old", "sha256:old", None])),
-            made=draw(st.booleans()),
-            others=draw(st.sampled_from([(), (), ("ann",)])),
-            pinned_by=draw(st.sampled_from([(), (), ("ann",)])),
-            deleting=draw(st.integers(0, 9)) == 0,
-            told=draw(notes),
-            told_of=1,
-        )
-        for number in range(draw(st.integers(0, 40)))
-    ]
-    places = st.sampled_from(
-        [Found("sha256:old")] * 6 + [Found("sha256:new"), Found(), Found(problem="linked"), Found(busy=True)]
+PLACES = (Found("sha256:old"), Found("sha256:new"), Found(), Found(problem="linked"), Found(busy=True))
+NOTES = (None, Note(GONE, "held"), Note(conditions.SOURCE_INVALID, "linked"))
+SHAPES: list[dict[str, object]] = [
+    {"digest": digest, "made": made, "others": others, "pinned_by": pinned, "deleting": deleting, "told": told}
+    for digest, made, others, pinned, deleting, told in itertools.product(
+        ("sha256:old", None), (True, False), ((), ("ann",)), ((), ("ann",)), (False, True), NOTES
     )
-    return modules, {each.path: draw(places) for each in modules}
+]
+PLAIN: dict[str, object] = {"digest": "sha256:old"}
+AGES = st.dictionaries(st.integers(0, 24), st.sampled_from([0.0, 1.9, 2.0, 5.0]), max_size=5)
+ANY = st.tuples(st.sampled_from(SHAPES), st.sampled_from(PLACES))
+USUAL = st.sampled_from([(PLAIN, PLACES[0]), (PLAIN, PLACES[2]), (PLAIN, PLACES[0]), (PLAIN, PLACES[0])])
 
 
-@given(worlds(), st.sampled_from(Root), st.booleans(), st.dictionaries(st.integers(0, 39), st.floats(0, 5)))
+def built(drawn: list[tuple[dict[str, object], Found]]) -> tuple[list[Known], dict[str, Found]]:
+    modules = [module(f"m{number}", told_of=1, **shape) for number, (shape, _) in enumerate(drawn)]
+    return modules, {each.path: place for each, (_, place) in zip(modules, drawn, strict=True)}
+
+
+def worlds() -> st.SearchStrategy[tuple[list[Known], dict[str, Found]]]:
+    return st.lists(ANY | USUAL, max_size=25).map(built)
+
+
+@given(worlds(), st.sampled_from(Root), st.booleans(), AGES)
 def test_the_rules_hold_in_every_world(
     known: tuple[list[Known], dict[str, Found]], root: Root, prune: bool, ages: dict[int, float]
 ) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,6 @@ import watchfiles
 
 from controlplane.discovery import looking, watching
 from schemas.kits.clocks import SystemClock
-from schemas.meta import Json
 from tests.doubles import sources
 from tests.doubles.polling import until
 
@@ -23,15 +22,18 @@ class Counting:
         self._tree = looking.Tree(looking.Root.MISSING)
         self.scans: list[set[str]] = []
         self.looks = 0
-        self.fails = 0
+        self.rested = False
+        self.stirred: Callable[[], None] = lambda: None
 
     @property
     def folders(self) -> Mapping[str, tuple[int, int]]:
         return self._tree.folders
 
-    async def discover(self) -> Json:
+    async def begin(self) -> None:
         self._tree = await asyncio.to_thread(looking.look, self._modules)
-        return {}
+
+    def rest(self) -> None:
+        self.rested = True
 
     async def catch_up(self) -> float:
         self.looks += 1
@@ -56,6 +58,14 @@ async def watched(modules: Path, poll: float = 0.0) -> AsyncIterator[Counting]:
     yield counting
     running.cancel()
     await asyncio.wait({running})
+    assert counting.rested
+
+
+async def test_who_has_more_to_do_is_asked_at_once(modules: Path) -> None:
+    async with watched(modules, 3600) as counting:
+        looks = counting.looks
+        counting.stirred()
+        await until(lambda: counting.looks > looks)
 
 
 @pytest.fixture
