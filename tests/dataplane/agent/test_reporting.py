@@ -1,0 +1,47 @@
+"""When reports go out: at once on change, but long lists less often."""
+
+import asyncio
+from typing import Any, cast
+
+import pytest
+
+from dataplane.agent.reporting import Reporter
+from schemas.kits.natslink import NatsLink
+from schemas.reports import Pending, WorkerReport
+from tests.doubles.clock import FakeClock
+
+
+class Link:
+    """Counts what is sent."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    async def call(self, send: object, *, deadline: float) -> None:
+        self.sent += 1
+
+
+@pytest.mark.parametrize(("pending", "pause"), [(0, 0.0), (20, 0.0), (520, 0.5), (5_000, 1.0)])
+async def test_the_next_report_waits_the_longer_the_more_modules_are_pending(pending: int, pause: float) -> None:
+    clock, link = FakeClock(), Link()
+
+    def make(sequence: int) -> WorkerReport:
+        words: dict[str, Any] = {"id": "w0", "boot": "b", "started_at": clock.now(), "reported_at": clock.now()}
+        listed = [
+            Pending(module=f"m{number}", generation=1, since=clock.now(), reason="Loading") for number in range(pending)
+        ]
+        return WorkerReport(**words, sequence=sequence, pending=listed)
+
+    reporter = Reporter(cast("NatsLink", link), clock, make, interval=3_600.0)
+    running = asyncio.create_task(reporter.run())
+    await clock.settle()
+    for _ in range(3):
+        reporter.due()
+        await clock.settle()
+    assert link.sent == (1 if pause else 4)
+    await clock.advance(pause * 0.9)
+    assert link.sent == (1 if pause else 4)
+    await clock.advance(pause * 0.2)
+    assert link.sent == (2 if pause else 4)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
