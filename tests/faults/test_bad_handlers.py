@@ -341,6 +341,49 @@ def _hold(platform: Platform, release: Path) -> None:
         caller.join(20)
 
 
+STARTS = f"""{HEAD}
+    async def on_startup(self):
+        if NEWEST and not Path(self.config["healed"]).exists():
+            WRONG
+
+    def register_routes(self, router):
+        @router.get("/hello")
+        @require_module_auth("NONE")
+        async def hello():
+            return NEWEST
+"""
+
+
+@pytest.mark.usefixtures("undisturbed")
+@pytest.mark.parametrize(
+    ("name", "wrong", "reason"),
+    [
+        ("fails", 'raise RuntimeError("no database")', "LifespanFailed"),
+        pytest.param("hangs", "await asyncio.Event().wait()", "LifespanTimedOut", marks=pytest.mark.slow),
+    ],
+)
+def test_a_start_that_goes_wrong_is_tried_again_while_the_last_good_generation_serves(
+    platform: Platform, tmp_path: Path, name: str, wrong: str, reason: str
+) -> None:
+    config = {"healed": str(tmp_path / "healed")}
+    source = STARTS.replace("MODULE", name.title()).replace("WRONG", wrong)
+    add(platform, name, source.replace("NEWEST", "False"), config=config)
+    with flowing(f"{platform.door}/api/v1/modules/v1/{name}/hello", callers=1) as traffic:
+        (platform.modules / f"{name}.py").write_text(source.replace("NEWEST", "True"))
+        told = wait_for(lambda: _pending(platform, name, reason), timeout=40)
+        assert told["nextRetry"]
+        assert platform.call(f"v1/{name}/hello").json() is False
+        (tmp_path / "healed").touch()
+        wait_for(lambda: platform.call(f"v1/{name}/hello").json() is True, timeout=40)
+    assert traffic.only(200), (traffic.answers, traffic.failures)
+
+
+def _pending(platform: Platform, name: str, reason: str) -> dict[str, Any] | None:
+    """What a worker says of a module that it could not start yet."""
+    pending = [entry for address in platform.refresh() for entry in info(address)["report"]["pending"]]
+    return next((entry for entry in pending if (entry["module"], entry["reason"]) == (name, reason)), None)
+
+
 @pytest.mark.slow
 def test_a_worker_whose_loop_does_not_come_back_is_replaced(platform: Platform) -> None:
     """A regular expression that never ends holds the whole interpreter: the kernel ends the process."""
