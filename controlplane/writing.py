@@ -31,6 +31,8 @@ BULK: Final = 8
 """From how many documents on they are validated in a thread, so that the event loop goes on serving."""
 
 _ROUNDS: Final = 4
+_BEHIND: Final = 4
+"""Turns of the event loop by which an answer stays behind those who pass a commit on to the workers."""
 
 
 Digest: TypeAlias = str | errors.SourceInvalid | None
@@ -218,6 +220,8 @@ class Writer:
                 outcomes = await self._store.write(unit, epoch=None if self._epoch is None else self._epoch())
             if not sources.missing:
                 if not dry_run:
+                    for _ in range(_BEHIND):
+                        await asyncio.sleep(0)
                     _tell(outcomes)
                 return outcomes
             await self._resolve(sources, sources.missing)

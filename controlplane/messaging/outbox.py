@@ -46,6 +46,8 @@ HELD: Final = 10_000
 ALARM_SHARE: Final = 0.7
 """From this share of the stream's room on an alarm is logged."""
 _IN_FLIGHT: Final = 64
+_AFTER_SECONDS: Final = 0.01
+"""How long an event lets the desired state of its commit go first: workers wait for that one."""
 _MARK_SECONDS: Final = 1.0
 """How long acknowledgements are gathered before they are written: after a crash the server drops the repeats."""
 _TROUBLE: Final = (LinkError, NatsError, OSError, buckets.GapError, errors.StoreBusy, errors.Fenced)
@@ -141,6 +143,7 @@ class Relay:
     async def _drain(self, key: str) -> None:
         """Publish a lane's events one after the other, until none is left."""
         lane, failures = self._lanes[key], 0
+        await self._clock.sleep(_AFTER_SECONDS)
         while lane:
             try:
                 async with self._slots:

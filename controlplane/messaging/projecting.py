@@ -216,6 +216,10 @@ class Projection:
 
     async def _write_rows(self, session: Session, rows: Iterable[DesiredRow]) -> None:
         """Write documents, some at a time; the first failure is raised once all have ended."""
+        rows = list(rows)
+        if len(rows) == 1:
+            await self._put(session, rows[0].key, comparing.document_bytes(rows[0]))
+            return
         slots = asyncio.Semaphore(_PIPELINE)
 
         async def write(row: DesiredRow) -> None:

@@ -31,6 +31,8 @@ class Written:
 
     decision: Decision
     """The one that was carried out: another than asked for when a claim was lost."""
+    record: Record
+    """The object as it is stored now; its last form if it went."""
     row: DesiredRow | None = None
     """The module's desired row afterwards, where it matters."""
 
@@ -55,8 +57,7 @@ def write(tx: Transaction, facts: Facts, decision: Decision) -> Written:
     elif decision.action in (Action.FINALIZE, Action.REMOVE):
         tx.release_claims(record.uid)
         record = replace(record, finalizers=tuple(name for name in record.finalizers if name != names.FINALIZER))
-    _store(tx, facts, record, decision)
-    return Written(decision, row)
+    return Written(decision, _store(tx, facts, record, decision), row)
 
 
 def _same(tx: Transaction, read: Record) -> Record:
@@ -94,7 +95,7 @@ def _release(tx: Transaction, facts: Facts) -> None:
     tx.release_claims(facts.record.uid, keep)
 
 
-def _store(tx: Transaction, facts: Facts, record: Record, decision: Decision) -> None:
+def _store(tx: Transaction, facts: Facts, record: Record, decision: Decision) -> Record:
     """Put status and events; let the object go when nobody holds it."""
     if decision.status != facts.status or record.finalizers != facts.record.finalizers:
         record = tx.put(replace(record, status=decision.status.wire()), manager=MANAGER)
@@ -103,4 +104,5 @@ def _store(tx: Transaction, facts: Facts, record: Record, decision: Decision) ->
             record, str(step.to), step.reason, step.message, from_=None if step.from_ is None else str(step.from_)
         )
     if decision.action in (Action.FINALIZE, Action.REMOVE) and not record.finalizers:
-        tx.remove(record)
+        return tx.remove(record)
+    return record

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from controlplane import errors
 from controlplane.reconcile import acting, deciding, examining, loading
 from controlplane.reconcile.facts import Action, Decision, Facts
 from controlplane.reconcile.fleet import FleetView
@@ -37,11 +38,11 @@ class Forwarder:
 
     def __call__(self, tx: Transaction, record: Record) -> Record:
         """Register the generation that ``record`` has just brought, if that is what follows from the facts."""
-        lease = tx.lease()
-        if lease is None or lease.epoch != self.epoch:
-            return record
         try:
+            tx.check_epoch(self.epoch)
             found = self._decided(tx, record)
+        except errors.Fenced:
+            return record
         except Exception:
             # the loop meets it in a moment, and says so where people look
             logger.exception("generation not brought forward", module=record.name, generation=record.generation)
@@ -50,8 +51,7 @@ class Forwarder:
             return record
         facts, decision = found
         if decision.action is Action.REGISTER and not facts.examination.unsaved:
-            acting.write(tx, facts, decision)
-            return tx.get(record.kind, record.name) or record
+            return acting.write(tx, facts, decision).record
         if decision.action is Action.INSPECT and facts.spec is not None:
             self.inspect(facts.record, facts.spec)
         return record

@@ -21,6 +21,12 @@ _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 def dump(value: Any) -> str:
     """``value`` as compact JSON in ASCII, so that any string survives on any database.  ValueError for NaN."""
+    if not value:
+        # half of all columns; the encoder takes 3 us to say so
+        if isinstance(value, dict):
+            return "{}"
+        if isinstance(value, list):
+            return "[]"
     return _encode(value)
 
 
