@@ -12,4 +12,5 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     """`modplane up` with the examples; after that, what is found is found by hand."""
     with running(tmp_path_factory.mktemp("platform"), environment=BY_HAND) as started:
         started.cli("discover")
+        started.wait_state("my-module", "ACTIVE", timeout=60.0)
         yield started
