@@ -1,9 +1,9 @@
 """The watchdog of the serving loop: notices that it has not turned, and names the module whose code holds it.
 
 A thread of its own looks a few times in each span that is allowed.  While the loop is held it samples the loop's
-thread: one task throughout, at one place or busy all the time, is to blame; a loop that is merely loaded, or a process
-that the machine did not let run, is not.  Code that never lets go of the interpreter (a regular expression, a C
-extension) stops this thread too: for that case the interpreter's own fault handler writes every stack to a file after
+thread: one task throughout, at one place or busy all the time, is to blame; a loop that is merely loaded, or that the
+machine or another thread did not let run, is not.  Code that never lets go of the interpreter (a regular expression, a
+C extension) stops this thread too: for that case the interpreter's own fault handler writes every stack to a file after
 twice the span, and the kernel ends the process once it has burnt its last span.  A loop that stays held for that long
 is lost: the process ends, and its supervisor starts another.
 
@@ -18,7 +18,6 @@ import re
 import signal
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -122,13 +121,18 @@ class LoopThread:
         self._ident = threading.get_ident()
         self._times = Path(f"/proc/self/task/{threading.get_native_id()}/schedstat")
 
-    def sample(self) -> Sample:
-        """What it does now."""
-        frame = sys._current_frames().get(self._ident)  # noqa: SLF001 - how the interpreter offers it
+    def times(self) -> tuple[float, float]:
+        """Seconds that it ran, and that it was ready to run and had no turn, since it began; zeros if nobody knows."""
         try:
             ran, waited, _ = (int(word) / 1e9 for word in self._times.read_text(encoding="ascii").split())
         except (OSError, ValueError):
-            ran = waited = 0.0
+            return 0.0, 0.0
+        return ran, waited
+
+    def sample(self) -> Sample:
+        """What it does now."""
+        frame = sys._current_frames().get(self._ident)  # noqa: SLF001 - how the interpreter offers it
+        ran, waited = self.times()
         stack = [Place(each.filename, each.lineno or 0, each.name) for each in traceback.extract_stack(frame)]
         point = None if frame is None else (id(frame), frame.f_lasti)
         return Sample(asyncio.current_task(self._loop), point, ran, waited, stack[::-1])
@@ -191,7 +195,6 @@ class Watchdog:
         held: float = 1.0,
         lost: float = 30.0,
         end: Callable[[int], Any] = os._exit,
-        burnt: Callable[[], float] = time.process_time,
     ) -> None:
         """``held``: seconds from which on the loop is called held; ``lost``: from which on the process ends."""
         self._host = host
@@ -202,15 +205,15 @@ class Watchdog:
         self._held = held
         self._lost = lost
         self._end = end
-        self._burnt = burnt
         self._stride = held / LOOKS
         self._ended = threading.Event()
         self._own: threading.Thread | None = None
         self._looks = 0
         self._turned = self._looked = clock.monotonic()
-        self._spent = burnt()
+        self._ran, _ = thread.times()
         self._first: tuple[float, Sample] | None = None
         self._found = False
+        self._slow = False
         self.blocks: tuple[Block, ...] = ()
         """The last ones, oldest first."""
         self.count = 0
@@ -219,7 +222,9 @@ class Watchdog:
     def start(self) -> None:
         """Begin."""
         if self._trap is not None:
-            self._blame(self._trap.take(), 0.0, "an earlier process of this worker ended with its interpreter held")
+            stacks = self._trap.take()
+            if stacks:
+                self._tell(stacks[0], 0.0, "an earlier process of this worker ended with its interpreter held")
         self._own = threading.Thread(target=self._watch, name="modplane-watchdog", daemon=True)
         self._own.start()
 
@@ -242,25 +247,29 @@ class Watchdog:
     def look(self) -> None:
         """See how the loop does."""
         now = self._clock.monotonic()
-        spent = self._burnt()
-        slept, ran = now - self._looked - self._stride, spent - self._spent
-        self._looked, self._spent = now, spent
+        ran_then, (ran, _) = self._ran, self._thread.times()
+        slept = now - self._looked - self._stride
+        self._looked, self._ran = now, ran
         if slept > self._held:
-            self._overslept(now, slept, ran)
+            self._overslept(now, slept, ran - ran_then)
             return
         held = now - self._turned
         if held < self._held / 2:
             if self._found:
                 logger.info("serving loop turns again")
-            self._first, self._found = None, False
+            self._first, self._found, self._slow = None, False, False
             return
         sample = self._thread.sample()
         if self._first is None:
             self._first = (now, sample)
         elif held >= self._held and not self._found:
-            self._found = True
             since, first = self._first
-            self._judge(first, sample, now - since, held)
+            self._found = self._judge(first, sample, now - since)
+            if self._found:
+                self._tell(sample.stack, held, "serving loop is held", sample.task)
+            elif not self._slow:
+                self._slow = True
+                logger.warning("serving loop is slow", seconds=round(held, 3))
         if held >= self._lost:
             logger.critical(
                 "serving loop is lost, this worker ends", seconds=round(held, 1), stack=_shown(sample.stack)
@@ -282,30 +291,28 @@ class Watchdog:
                 return
 
     def _overslept(self, now: float, slept: float, ran: float) -> None:
-        """This thread had no turn either: somebody held the interpreter, or the machine let nobody run."""
+        """This thread had no turn either: the loop's held the interpreter, another thread did, or nobody ran."""
         self._turned = now
         self._first = None
         stacks: Sequence[Stack] = [] if self._trap is None else self._trap.take()
-        if ran >= slept / 2:
-            self._blame(stacks, slept, "the interpreter was held")
+        if ran >= self._held:
+            self._tell(stacks[0] if stacks else [], slept, "the interpreter was held")
+        else:
+            code = next((stack for stack in stacks if _folder(stack)), [])
+            logger.warning("nobody had a turn", seconds=round(slept, 3), stack=_shown(code))
 
-    def _blame(self, stacks: Sequence[Stack], seconds: float, event: str) -> None:
-        stack = next((stack for stack in stacks if _folder(stack)), stacks[0] if stacks else [])
-        if stack or seconds:
-            self._tell(_owner(stack, self._host.everyone()), stack, seconds, event)
+    def _judge(self, first: Sample, last: Sample, seconds: float) -> bool:
+        """Whether one piece of work holds the loop: it computes, or stands still although the machine lets it run."""
+        computes = last.ran - first.ran >= self._held / LOOKS
+        stands = last.point == first.point and last.waited - first.waited < seconds / 2
+        somebodys = last.task is not None or bool(_folder(last.stack))
+        return last.task is first.task and somebodys and (computes or stands)
 
-    def _judge(self, first: Sample, last: Sample, seconds: float, held: float) -> None:
-        own = seconds - (last.waited - first.waited)
-        busy = own > 0 and (last.ran - first.ran) >= own / 2
-        if last.task is not first.task or not (busy or last.point == first.point):
-            logger.warning("serving loop is slow", seconds=round(held, 3))
-            return
-        everyone = list(self._host.everyone())
-        inside = (served for served in everyone if last.task in served.tasks)
-        self._tell(next(inside, None) or _owner(last.stack, everyone), last.stack, held, "serving loop is held")
-
-    def _tell(self, served: Served | None, stack: Stack, seconds: float, event: str) -> None:
+    def _tell(self, stack: Stack, seconds: float, event: str, task: object = None) -> None:
         now = self._clock.now()
+        everyone = self._host.everyone()
+        inside = (served for served in everyone if task is not None and task in served.tasks)
+        served = next(inside, None) or _owner(stack, everyone)
         if served is None:
             folder = _folder(stack)
             block = Block(now, seconds, "", "", 0, digests.PREFIX + folder if folder else "", tuple(stack))

@@ -30,6 +30,10 @@ class Thread(watching.LoopThread):
 
     def __init__(self) -> None:
         self.samples: list[Sample] = []
+        self.spent = (0.0, 0.0)
+
+    def times(self) -> tuple[float, float]:
+        return self.spent
 
     def sample(self) -> Sample:
         return self.samples.pop(0)
@@ -62,7 +66,6 @@ class Rig:
         self.trap = Trap()
         self.told: list[Block] = []
         self.ended: list[int] = []
-        self.burnt = 0.0
         self.host = hosting.Host()
         self.served = serving.serve(FakeInstance(lambda router: None), now)
         self.host.snapshot = self.host.snapshot.with_module(self.served)
@@ -73,14 +76,12 @@ class Rig:
             told=self.told.append,
             trap=self.trap,
             end=self.ended.append,
-            burnt=lambda: self.burnt,
         )
 
-    async def held(self, *samples: Sample, seconds: float = 1.25, busy: float = 0.0) -> None:
+    async def held(self, *samples: Sample, seconds: float = 1.25) -> None:
         """The loop does not turn; one look each quarter of a second."""
         self.thread.samples += samples
         for _ in range(int(seconds / 0.25)):
-            self.burnt += busy * 0.25
             await self.clock.advance(0.25)
             self.dog.look()
 
@@ -121,24 +122,38 @@ async def test_the_module_whose_call_the_task_is_is_named_whatever_the_stack_sho
 
 async def test_a_task_that_computes_is_to_blame(rig: Rig) -> None:
     moments = [sample(point=number, ran=number * 0.25) for number in range(4)]
-    await rig.held(*moments, busy=1.0)
+    await rig.held(*moments)
     assert [block.module for block in rig.told] == ["shop"]
 
 
-async def test_a_task_that_computes_on_a_crowded_machine_is_to_blame(rig: Rig) -> None:
-    moments = [sample(point=number, ran=number * 0.05, waited=number * 0.2) for number in range(4)]
-    await rig.held(*moments, busy=0.2)
-    assert [block.module for block in rig.told] == ["shop"]
+async def test_a_task_that_computes_on_a_crowded_machine_is_to_blame_a_little_later(rig: Rig) -> None:
+    moments = [sample(point=n, ran=n * 0.05, waited=n * 0.2) for n in range(20)]
+    await rig.held(*moments[:4])
+    assert not rig.told
+    await rig.held(*moments[4:10], seconds=1.0)
+    (block,) = rig.told
+    assert block.module == "shop"
+    assert block.seconds == pytest.approx(1.75)
+
+
+async def test_a_thread_that_the_machine_does_not_let_run_is_not_to_blame_for_standing_still(rig: Rig) -> None:
+    await rig.held(*(sample(waited=number * 0.25) for number in range(4)))
+    assert not rig.told
+
+
+async def test_a_loop_that_rests_is_not_to_blame(rig: Rig) -> None:
+    await rig.held(*[sample(task=None, stack=HOST)] * 4)
+    assert not rig.told
 
 
 async def test_a_loop_that_is_only_loaded_blames_nobody(rig: Rig) -> None:
-    await rig.held(*(sample(task=number, point=number, ran=number) for number in range(4)), busy=1.0)
+    await rig.held(*(sample(task=number, point=number, ran=number) for number in range(4)))
     assert not rig.told
     assert rig.dog.count == 0
 
 
 async def test_a_task_that_others_keep_from_running_is_not_to_blame(rig: Rig) -> None:
-    await rig.held(*(sample(point=number, ran=number * 0.02) for number in range(4)), busy=1.0)
+    await rig.held(*(sample(point=number, ran=number * 0.02) for number in range(4)))
     assert not rig.told
 
 
@@ -172,8 +187,8 @@ async def test_a_loop_that_does_not_come_back_ends_the_process(rig: Rig) -> None
 
 
 async def test_who_held_the_interpreter_is_read_from_the_trap(rig: Rig) -> None:
-    rig.trap.stacks = [HOST, OWN]
-    rig.burnt += 3
+    rig.trap.stacks = [OWN, HOST]
+    rig.thread.spent = (1.1, 1.5)
     await rig.clock.advance(3)
     rig.dog.look()
     (block,) = rig.told
@@ -183,8 +198,10 @@ async def test_who_held_the_interpreter_is_read_from_the_trap(rig: Rig) -> None:
     assert len(rig.told) == 1
 
 
-async def test_a_process_that_was_stopped_blames_nobody(rig: Rig) -> None:
-    rig.trap.stacks = [OWN]
+@pytest.mark.parametrize("spent", [(0.0, 0.0), (0.9, 5.0)], ids=["stopped", "another"])
+async def test_an_interpreter_that_others_held_blames_nobody(rig: Rig, spent: tuple[float, float]) -> None:
+    rig.trap.stacks = [HOST, OWN]
+    rig.thread.spent = spent
     await rig.clock.advance(100)
     rig.dog.look()
     await rig.held(seconds=0.25)
@@ -253,7 +270,7 @@ def platform(now: Any) -> Iterator[Serving]:
 def test_a_handler_that_holds_a_real_loop_is_named_while_it_does(platform: Serving) -> None:
     told: list[Block] = []
     clock = FakeClock()
-    dog = Watchdog(platform.host, platform.seen, clock, told=told.append, burnt=lambda: 0.0)
+    dog = Watchdog(platform.host, platform.seen, clock, told=told.append)
     answer = platform.call()
     platform.inside.wait(10)
     for _ in range(5):
