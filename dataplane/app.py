@@ -22,7 +22,7 @@ import uvloop
 from dataplane import doors, recycling
 from dataplane.agent import agents
 from dataplane.gateway import dispatching, hosting, pages, watching
-from dataplane.runtime import hosts, sharing
+from dataplane.runtime import hosts, sharing, turns
 from dataplane.settings import Settings, load
 from schemas.kits import endings, logs
 from schemas.kits.clocks import SystemClock
@@ -133,6 +133,7 @@ class Worker:
     async def _open(self, agent: agents.Agent) -> None:
         try:
             await agent.ready()
+            sys.setswitchinterval(turns.SECONDS)  # from now on the agent's thread works beside requests
             await self._server.open_shared_door(self._shared)
         except Exception:
             logger.exception("worker cannot open its door")
