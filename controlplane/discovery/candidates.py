@@ -1,12 +1,13 @@
 """What modules the code of a source offers: asked once per digest and host, then kept in the store and in memory.
 
 Always holds: code whose inspection takes its time holds up no scan, and takes only a few of the inspector's places;
-what had no answer (it crashed, it ran out of time) is asked again with back-off.  Called by
+what had no answer (it crashed, it ran out of time) is asked again a few times.  Called by
 `controlplane.discovery.discovering` for sources without a manifest; `deriving` makes manifests of the answers.
 """
 
 import asyncio
 import hashlib
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,9 @@ logger = structlog.get_logger("controlplane.discovery.candidates")
 
 AT_ONCE: Final = 4
 """How many sources are asked at a time, so that the inspections of what people applied find a place."""
+
+ATTEMPTS: Final = 3
+"""How many times code is asked about that crashes or runs out of time, until it changes or somebody asks for a scan."""
 
 _ANSWERS = (InspectionOutcome.OK, InspectionOutcome.FAILED)
 
@@ -66,7 +70,7 @@ class Candidates:
         self._inspector = inspector
         self._code_root = code_root
         self._done = done
-        self._backoff = Backoff(base=1.0, cap=60.0)
+        self._backoff = Backoff(base=5.0, cap=60.0)
         self._slots = asyncio.Semaphore(AT_ONCE)
         self._told: dict[str, _Attempt] = {}
         self._asking: dict[str, tuple[str, asyncio.Task[None]]] = {}
@@ -92,7 +96,8 @@ class Candidates:
     def due(self) -> float | None:
         """In how many seconds somebody is to be asked again; None: nobody is."""
         waits = [told.next_try for path, told in self._told.items() if told.failures and path not in self._asking]
-        return max(min(waits) - self._clock.monotonic(), 0.0) if waits else None
+        soonest = min(waits, default=math.inf)
+        return max(soonest - self._clock.monotonic(), 0.0) if soonest < math.inf else None
 
     def close(self) -> None:
         """Ask no further."""
@@ -118,7 +123,7 @@ class Candidates:
                 del self._asking[path]
         told = self._told.get(path)
         failures = 0 if is_answer(report) else 1 + (0 if told is None else told.failures)
-        wait = self._backoff.ceiling(failures) if failures else 0.0
+        wait = 0.0 if not failures else self._backoff.ceiling(failures) if failures < ATTEMPTS else math.inf
         self._told[path] = _Attempt(digest, report, failures, self._clock.monotonic() + wait)
         self._done()
 

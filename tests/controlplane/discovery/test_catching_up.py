@@ -16,6 +16,7 @@ from schemas.inspections import InspectionReport, InspectionRequest
 from schemas.kits.clocks import SystemClock
 from schemas.meta import Json
 from tests.controlplane.discovery.conftest import World
+from tests.doubles.clock import FakeClock
 from tests.doubles.polling import until
 from tests.doubles.sources import SMALL, write
 
@@ -389,13 +390,35 @@ async def test_code_without_an_answer_is_asked_about_again_later_and_at_once_whe
 
     monkeypatch.setattr(world.inspector, "inspect", crash)
     write(world.modules, {"small.py": SMALL})
-    assert await world.discovery.catch_up() <= 1.0
+    assert await world.discovery.catch_up() <= 5.0
     write(world.modules, {"other.txt": ""})
     await world.discovery.catch_up()
     assert asked == ["small"]
     away = False
     assert (await world.discovery.discover())["applied"] == ["small"]
     assert asked == ["small", "small"]
+
+
+async def test_code_that_never_answers_is_left_alone_after_a_few_attempts(world: World) -> None:
+    clock = FakeClock()
+    asked: list[str] = []
+
+    class Away:
+        host_version = "test"
+
+        async def inspect(self, request: InspectionRequest) -> InspectionReport:
+            asked.append(request.source_path)
+            raise errors.Unreachable("not now")
+
+    asker = candidates.Candidates(world.store, clock, Away(), world.folder, lambda: None)
+    packed = {"small": "sha256:" + "a" * 64}
+    for attempt in range(1, candidates.ATTEMPTS + 3):
+        assert (await asker.reports(packed, 60.0))["small"].reason == "InspectionUnavailable"
+        assert len(asked) == min(attempt, candidates.ATTEMPTS)
+        await clock.advance(60.0)
+    assert asker.due() is None
+    await asker.reports(packed)
+    assert len(asked) == candidates.ATTEMPTS + 1
 
 
 async def test_what_is_not_there_any_more_is_not_waited_for(world: World) -> None:
