@@ -104,13 +104,16 @@ class Deadlines:
         try:
             await self._clock.sleep(TICK_SECONDS)
             while self._calls:
-                now = self.now()
-                for call in [call for call in self._calls if call.due <= now]:
-                    call.due = _NEVER
-                    self._ending.start(call.expire(), f"end {call.target.served.name} {call.target.template}")
+                self._end_those_over()
                 await self._clock.sleep(TICK_SECONDS)
         finally:
             self.resting = True
+
+    def _end_those_over(self) -> None:
+        now = self.now()
+        for call in [call for call in self._calls if call.due <= now]:
+            call.due = _NEVER
+            self._ending.start(call.expire(), f"end {call.target.served.name} {call.target.template}")
 
 
 class Call:
