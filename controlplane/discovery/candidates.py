@@ -76,21 +76,24 @@ class Candidates:
         self._asking: dict[str, tuple[str, asyncio.Task[None]]] = {}
 
     async def reports(self, packed: Mapping[str, str], patience: float | None = None) -> dict[str, InspectionReport]:
-        """The reports on sources, by path, as far as they come within ``patience`` seconds; ``packed``: their digests.
+        """The reports on sources, by path, as far as there are any; ``packed``: their digests.
 
-        Without ``patience`` all of them, and what had no answer is asked again at once.  What is not asked for is
-        forgotten.
+        Those that are asked now have ``patience`` seconds; without, all are waited for, and what had no answer is asked
+        again at once.  What is not asked for is forgotten.
         """
         self._forget(packed)
         now = self._clock.monotonic()
+        fresh = []
         for path, digest in packed.items():
             told = self._told.get(path)
             due = told is None or (told.failures > 0 and (patience is None or told.next_try <= now))
             if due and path not in self._asking:
                 task = asyncio.get_running_loop().create_task(self._ask(path, digest), name=f"candidates of {path}")
                 self._asking[path] = (digest, task)
-        if self._asking:
-            await asyncio.wait([task for _, task in self._asking.values()], timeout=patience)
+                fresh.append(task)
+        waited = fresh if patience is not None else [task for _, task in self._asking.values()]
+        if waited:
+            await asyncio.wait(waited, timeout=patience)
         return {path: self._told[path].report for path in packed if path in self._told}
 
     def due(self) -> float | None:

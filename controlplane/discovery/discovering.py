@@ -144,31 +144,11 @@ class ModuleDiscovery:
         newer code lies there, but somebody pinned the digest; ``missing``: their code is gone, they stay and serve on;
         ``prunable``: those of them that a prune deletes; ``held``: why none of them was deleted by itself.
         """
-        async with self._one:
-            self._check_leading()
-            started = self._clock.monotonic()
-            tree, busy = await self._look()
-            self._settled = {}
-            result = await self._scan(tree, busy, None, _Asked(prune))
-            return self._told(result, self._clock.monotonic() - started)
+        return await self._everything(_Asked(prune))
 
     async def begin(self) -> None:
         """The first scan of a leader: everything, as far as it does not take its time."""
-        async with self._one:
-            self._check_leading()
-            started = self._clock.monotonic()
-            tree, busy = await self._look()
-            self._settled = {}
-            result = await self._scan(tree, busy, None, None)
-            self._told(result, self._clock.monotonic() - started)
-
-    def rest(self) -> None:
-        """What goes on between scans ends."""
-        self._candidates.close()
-
-    def _answered(self) -> None:
-        self._due = 0.0
-        self.stirred()
+        await self._everything(None)
 
     async def catch_up(self) -> float:
         """Scan what moved since the last scan; in how many seconds another look is due."""
@@ -183,6 +163,23 @@ class ModuleDiscovery:
                 self._told(result, self._clock.monotonic() - started, quietly=not touched)
             self._tree.folders = tree.folders
             return max(self._due - self._clock.monotonic(), 0.0)
+
+    def rest(self) -> None:
+        """What goes on between scans ends."""
+        self._candidates.close()
+
+    async def _everything(self, asked: _Asked | None) -> Json:
+        async with self._one:
+            self._check_leading()
+            started = self._clock.monotonic()
+            tree, busy = await self._look()
+            self._settled = {}
+            result = await self._scan(tree, busy, None, asked)
+            return self._told(result, self._clock.monotonic() - started)
+
+    def _answered(self) -> None:
+        self._due = 0.0
+        self.stirred()
 
     def _check_leading(self) -> None:
         if self._epoch is not None and self._epoch() is None:
@@ -223,7 +220,7 @@ class ModuleDiscovery:
         self._found = await self._find(tree, busy, touched, {*scan.named, *(module.path for module in modules)})
         bare = await asyncio.to_thread(self._bare, scan, modules, result, every=touched is None)
         reports = await self._candidates.reports(bare, None if asked else SOON)
-        self._due = math.inf
+        self._due = self._clock.monotonic() + BACKSTOP
         if asked is None and (due := self._candidates.due()) is not None:
             result.look_again(due)
         await self._apply(await asyncio.to_thread(self._items, scan, reports, result), result)
@@ -238,8 +235,8 @@ class ModuleDiscovery:
         if busy or any(found.busy for found in self._found.values()):
             result.look_again(self._quiet)
         self._tree = await asyncio.to_thread(looking.without, tree, busy)
-        again = self._clock.monotonic() + (BACKSTOP if result.again is None else result.again)
-        self._due = min(self._due, again)
+        if result.again is not None:
+            self._due = min(self._due, self._clock.monotonic() + result.again)
         return result
 
     async def _find(

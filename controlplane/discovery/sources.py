@@ -53,18 +53,11 @@ class Sources:
         self._whole: set[str] = set()
         self._found: dict[str, Found] = {}
 
-    async def resolve(self, path: str) -> str | None:
-        """The digest of the packed source at ``path`` below the modules path, packed anew if it changed.
-
-        None: nothing is there.  errors.SourceInvalid: it cannot be packed.
-        """
-        found = (await self.find([path]))[path]
-        if found.problem:
-            raise errors.SourceInvalid(found.problem, retryable=found.busy)
-        return found.digest
-
     async def resolve_all(self, paths: Collection[str]) -> dict[str, str | errors.SourceInvalid | None]:
-        """`resolve` for each of ``paths``, in one hop; what cannot be packed has its error as the answer."""
+        """The digest of the packed source at each of ``paths`` below the modules path, packed anew if it changed.
+
+        None: nothing is there; an error: it cannot be packed.
+        """
         return {
             path: errors.SourceInvalid(found.problem, retryable=found.busy) if found.problem else found.digest
             for path, found in (await self.find(paths)).items()
@@ -75,11 +68,12 @@ class Sources:
 
         All in one thread, so that a thousand sources are one hop.
         """
-        return await asyncio.to_thread(
-            lambda: {
-                path: self._found[path] if path in self._found and same(path) else self._look(path) for path in paths
-            }
-        )
+
+        def answer(path: str) -> Found:
+            kept = self._found.get(path)
+            return kept if kept is not None and same(path) else self._look(path)
+
+        return await asyncio.to_thread(lambda: {path: answer(path) for path in paths})
 
     def _look(self, path: str) -> Found:
         try:
@@ -88,7 +82,10 @@ class Sources:
             found = Found(problem=error.message, busy=error.retryable)
             if self._found.get(path) != found:
                 logger.warning("source refused", path=path, error=error.message)
-        self._found[path] = found
+        if found == Found():
+            self._found.pop(path, None)
+        else:
+            self._found[path] = found
         return found
 
     def _resolve(self, path: str) -> str | None:

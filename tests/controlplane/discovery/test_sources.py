@@ -21,49 +21,55 @@ def shelf(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sources:
     return Sources(tmp_path / "modules", tmp_path / "data")
 
 
+async def resolve(shelf: Sources, path: str) -> str | None:
+    answer = (await shelf.resolve_all([path]))[path]
+    assert not isinstance(answer, errors.SourceInvalid), answer
+    return answer
+
+
+async def refusal(shelf: Sources, path: str) -> errors.SourceInvalid:
+    answer = (await shelf.resolve_all([path]))[path]
+    assert isinstance(answer, errors.SourceInvalid), answer
+    return answer
+
+
 async def test_what_was_not_touched_is_not_read_again(shelf: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
     sources.write(shelf.modules_path, {"a.py": "A = 1\n"})
-    first = await shelf.resolve("a")
+    first = await resolve(shelf, "a")
     assert first is not None
     packed: list[Path] = []
     read = packing.read
     monkeypatch.setattr(packing, "read", lambda place: packed.append(place) or read(place))  # type: ignore[func-returns-value]
-    assert await shelf.resolve("a") == first
+    assert await resolve(shelf, "a") == first
     assert not packed
     sources.write(shelf.modules_path, {"a.py": "A = 2\n"})
-    second = await shelf.resolve("a")
+    second = await resolve(shelf, "a")
     assert packed
     assert second not in (None, first)
     sources.write(shelf.modules_path, {"a.py": "A = 1\n"})
-    assert await shelf.resolve("a") == first
+    assert await resolve(shelf, "a") == first
 
 
 async def test_code_that_went_from_the_store_is_packed_again(shelf: Sources) -> None:
     sources.write(shelf.modules_path, {"a.py": "A = 1\n"})
-    digest = await shelf.resolve("a")
+    digest = await resolve(shelf, "a")
     assert digest is not None
     folder = shelf.code_root / digests.folder_name(digest)
     folder.rename(folder.with_name("away"))
-    assert await shelf.resolve("a") == digest
+    assert await resolve(shelf, "a") == digest
     assert folder.is_dir()
 
 
 async def test_a_torn_folder_of_an_earlier_crash_is_packed_again(shelf: Sources) -> None:
     sources.write(shelf.modules_path, {"a.py": "A = 1\n"})
-    digest = await shelf.resolve("a")
+    digest = await resolve(shelf, "a")
     assert digest is not None
     torn = shelf.code_root / digests.folder_name(digest) / "a.py"
     torn.chmod(0o644)
     torn.write_text("")
     later = Sources(shelf.modules_path, shelf.code_root.parent)
-    assert await later.resolve("a") == digest
+    assert await resolve(later, "a") == digest
     assert torn.read_text() == "A = 1\n"
-
-
-async def refusal(shelf: Sources, path: str) -> errors.SourceInvalid:
-    with pytest.raises(errors.SourceInvalid) as caught:
-        await shelf.resolve(path)
-    return caught.value
 
 
 async def test_nothing_there_has_no_digest_and_no_problem(shelf: Sources) -> None:
@@ -75,7 +81,7 @@ async def test_what_cannot_be_packed_has_no_digest_but_a_reason(shelf: Sources) 
     (shelf.modules_path / "a" / "link").symlink_to("/etc/passwd")
     assert "symbolic link" in (await refusal(shelf, "a")).message
     (shelf.modules_path / "a" / "link").unlink()
-    assert await shelf.resolve("a") is not None
+    assert await resolve(shelf, "a") is not None
 
 
 async def test_a_disk_that_fails_is_a_reason(shelf: Sources, monkeypatch: pytest.MonkeyPatch) -> None:
