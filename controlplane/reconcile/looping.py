@@ -39,6 +39,10 @@ RESYNC_EVERY = 600.0
 RESYNC_SPREAD = 0.2
 UNHEARD_FOR = 0.5
 """Seconds that the last of the workers is given before it is told that others have applied a generation already."""
+RECOUNT_AFTER = 3.0
+"""Seconds that the fleet has to be at rest until every module's numbers follow; a worker's restart moves them twice."""
+_RESTLESS = 5
+"""How many times that is waited at most."""
 _CONFLICTS = 3
 """How often a turn begins anew at once, because somebody edited the object meanwhile, before it backs off."""
 
@@ -68,6 +72,7 @@ class Reconciler:
         )
         self._memory = waking.Memory()
         self._deleting: dict[str, tuple[str, float]] = {}
+        self._membership = asyncio.Event()
 
     def wake(self, name: str) -> None:
         """Have a look at the module ``name`` soon."""
@@ -98,6 +103,7 @@ class Reconciler:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._fleet.watch())
                 tasks.create_task(self._relist())
+                tasks.create_task(self._recount())
                 for _ in range(WORKERS):
                     tasks.create_task(self._work())
         finally:
@@ -163,8 +169,20 @@ class Reconciler:
 
     def _membership_moved(self) -> None:
         self._wake_all(self._memory.awaiting_fleet)
-        for name in sorted(self._memory.known - self._memory.awaiting_fleet.keys()):
-            self.queue.add(name, Priority.RESYNC)
+        self._membership.set()
+
+    async def _recount(self) -> None:
+        """Workers came or went: once that is over, have every module that waits for nothing looked at."""
+        while True:
+            await self._membership.wait()
+            for _ in range(_RESTLESS):
+                self._membership.clear()
+                await self._clock.sleep(RECOUNT_AFTER)
+                if not self._membership.is_set():
+                    break
+            self._membership.clear()
+            for name in sorted(self._memory.known - self._memory.awaiting_fleet.keys()):
+                self.queue.add(name, Priority.RESYNC)
 
     def _wake_all(self, names: Iterable[str]) -> None:
         for name in sorted(names):
