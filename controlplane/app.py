@@ -96,10 +96,11 @@ class Engines:
         reconciler = looping.Reconciler(
             self._store, self._clock, self.inspector, self.fleet, self._epoch, code_root=self._code_root
         )
-        self.discovery.writer.forward = reconciler.forwarder
         messenger = messengers.Messaging(self._store, self._link, self._clock, self._epoch, self.fleet)
         self.discovery.carrier.wake = reconciler.wake
         own = writing.Writer(self._store, self._clock, self.discovery, epoch=self._epoch)
+        for writer in (*self.discovery.writers, own):
+            writer.forward = reconciler.forwarder
         edits = rows.RowEdits(self._store, own, self._clock, wake=reconciler.wake)
         keeper = keeping.Keeper(self._store, self._clock, self._epoch)
         for body, name in (

@@ -132,6 +132,11 @@ class ModuleDiscovery:
         return {**known, **(await self.resolve_all(rest) if rest else {})}
 
     @property
+    def writers(self) -> tuple[writing.Writer, ...]:
+        """The write paths that ask us for digests: everybody's, and the one of what is found."""
+        return self.writer, self._own
+
+    @property
     def folders(self) -> Mapping[str, tuple[int, int]]:
         """The folders that the last look saw, see `looking.Tree.folders`."""
         return self._tree.folders

@@ -362,7 +362,7 @@ class Applier:
         return await self._gateway.renew(module)
 
     def _serves(self, module: Wanted, since: datetime) -> None:
-        self._placed[module.name] = planning.Placed(module.name, module.uid, module.digest, serving=True)
+        self._placed[module.name] = _placed(module, serving=True)
         self._since[module.name] = since
         self._good[module.name] = module
         self._moved.add(module.name)
@@ -423,6 +423,10 @@ class Applier:
             placed = self._placed.get(module.name)
             if placed is not None and placed.serving and placed.uid == module.uid:
                 return
-            self._placed[module.name] = planning.Placed(module.name, module.uid, module.digest, serving=False)
+            self._placed[module.name] = _placed(module, serving=False)
             self._since.pop(module.name, None)
             self._good.pop(module.name, None)
+
+
+def _placed(module: Wanted, *, serving: bool) -> planning.Placed:
+    return planning.Placed(module.name, module.uid, module.generation, module.digest, serving=serving)

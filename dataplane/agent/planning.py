@@ -1,7 +1,7 @@
 """What to do next so that this worker serves what is wanted: pure, over facts, without a clock of its own.
 
-A module is loaded when nothing of its uid and payload serves or is known to fail; an unchanged one keeps its instance,
-whatever its generation or revision.  Called by `dataplane.agent.applying` after every change of the facts.
+A module is loaded when nothing of its uid, generation and payload serves or is known to fail; whether loading needs an
+instance of its own is told by `keeps_instance`.  Called by `dataplane.agent.applying` after every change of the facts.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -20,6 +20,7 @@ class Placed:
 
     name: str
     uid: str
+    generation: int
     digest: str
     """Of the payload."""
     serving: bool
@@ -63,7 +64,7 @@ def plan(
         if module is None:
             remove += [] if there is None else [there]
             continue
-        if there is not None and there.serving and _same(there, module):
+        if there is not None and there.serving and _same(there, module) and there.generation == module.generation:
             continue
         failure = failures.get(name)
         if failure is None or not _same(failure, module):

@@ -7,7 +7,8 @@ what changes decides what has to be done:
 *limits*: what lies around the code; *flipped code*: code and configuration that were inspected before, by turns;
 *configuration*: what is handed to the code, which is inspected with it; *new code*: its source.
 
-Ten and a thousand other modules are present in two systems that run side by side and take turns.
+Ten and a thousand other modules are present in two systems that run side by side and take turns.  Beside the figures
+stand the floors of the same rounds (`tests.bench.floors`).
 """
 
 import contextlib
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.bench import modules
+from tests.bench import floors, modules
 from tests.bench.tables import median, quantile, table
 from tests.doubles.platform import BY_HAND, MODPLANE, Platform, wait_for
 
@@ -35,10 +36,12 @@ Change = Callable[[Platform, int], dict[str, object]]
 def run(folder: Path) -> str:
     """The table."""
     taken: dict[tuple[str, int], list[list[tuple[float, ...]]]] = {}
+    least: list[floors.Floors] = []
     with contextlib.ExitStack() as stack:
         platforms = {count: stack.enter_context(_present(folder / str(count), count)) for count in PRESENT}
         for number in range(ROUNDS):
             for label, change in CHANGES.items():
+                least.append(floors.measure(folder, platforms[PRESENT[0]].endpoints["nats"]))
                 for count, platform in platforms.items():
                     first = number * APPLIES
                     values = [_apply(platform, change(platform, nth)) for nth in range(first, first + APPLIES)]
@@ -49,13 +52,24 @@ def run(folder: Path) -> str:
             middles = [quantile([each[nth] * 1e3 for each in values], 0.5) for values in rounds]
             everything = [each[nth] * 1e3 for values in rounds for each in values]
             tail = [quantile(everything, share) for share in (0.9, 0.99)]
-            rows.append((label, count, end, *(f"{value:.1f}" for value in (median(middles), *tail))))
+            ratio = f"{median(middles) / median([each.total for each in least]):.1f}"
+            rows.append((label, count, end, *(f"{value:.1f}" for value in (median(middles), *tail)), ratio))
     title = f"Apply → live on both of 2 idle workers: {ROUNDS} interleaved rounds of {APPLIES} applies"
-    return table(title, ("what changes", "modules present", "until", "p50 ms", "p90 ms", "p99 ms"), rows)
+    heads = ("what changes", "modules present", "until", "p50 ms", "p90 ms", "p99 ms", "p50 / floors")
+    return table(title, heads, rows) + _floors(least)
+
+
+def _floors(least: list[floors.Floors]) -> str:
+    rows = [
+        ("a durable commit of SQLite", f"{median([each.commit for each in least]):.2f}"),
+        ("a message from bucket to watcher", f"{median([each.message for each in least]):.2f}"),
+        ("ten plain routes made by FastAPI", f"{median([each.routes for each in least]):.2f}"),
+    ]
+    return table("Floors of the same rounds", ("what", "p50 ms"), rows)
 
 
 def _limits(platform: Platform, number: int) -> dict[str, object]:
-    return modules.manifest("changing", limits={"timeoutSeconds": 30 + number})
+    return modules.manifest("changing", limits={"timeoutSeconds": 40 + number})
 
 
 def _flipped(platform: Platform, number: int) -> dict[str, object]:
@@ -102,6 +116,7 @@ def _present(home: Path, count: int) -> Iterator[Platform]:
         with contextlib.closing(platform.database()) as database:
             query = "SELECT count(*) FROM objects WHERE kind = 'Module' AND json_extract(status, '$.state') = 'ACTIVE'"
             wait_for(lambda: database.execute(query).fetchone()[0] == count, timeout=600, step=0.2)
+        modules.write(platform.modules, "changing")
         for change in CHANGES.values():
             _apply(platform, change(platform, -1))
         yield platform

@@ -128,6 +128,7 @@ async def test_an_unchanged_payload_keeps_its_instance(rig: Rig) -> None:
     rig.applier.want({"a": wanted("a", generation=2)})
     await rig.quiet()
     assert rig.builds == ["a 1"]
+    assert rig.serving == {"a": ("u1", 2)}
 
 
 async def test_other_limits_go_around_the_instance_that_serves(rig: Rig) -> None:

@@ -21,13 +21,13 @@ def test_what_does_not_serve_is_loaded_oldest_first() -> None:
 
 
 def test_what_serves_unchanged_is_left_alone_whatever_its_revision() -> None:
-    placed = {"a": Placed("a", "u1", "d1", serving=True)}
+    placed = {"a": Placed("a", "u1", 1, "d1", serving=True)}
     made = plan("a", {"a": wanted("a", revision=9)}, placed, {}, (), 0.0)
     assert (made.load, made.remove) == ((), ())
 
 
 def test_a_new_uid_of_the_same_payload_is_loaded_anew() -> None:
-    placed = {"a": Placed("a", "old", "d1", serving=True)}
+    placed = {"a": Placed("a", "old", 1, "d1", serving=True)}
     assert plan("a", {"a": wanted("a")}, placed, {}, (), 0.0).load
 
 
@@ -39,14 +39,14 @@ def test_a_final_failure_waits_for_something_new() -> None:
 
 def test_a_failure_that_may_heal_is_tried_again_in_time() -> None:
     failures = {"a": Failure("u1", "d1", 5.0)}
-    early = plan("a", {"a": wanted("a")}, {"a": Placed("a", "u1", "d1", serving=False)}, failures, (), 4.0)
+    early = plan("a", {"a": wanted("a")}, {"a": Placed("a", "u1", 1, "d1", serving=False)}, failures, (), 4.0)
     assert (early.load, early.wake_at) == ((), 5.0)
     assert plan("a", {"a": wanted("a")}, {}, failures, (), 5.0).load
 
 
 @given(st.sets(st.sampled_from("abcd")), st.sets(st.sampled_from("abcd")), st.sets(st.sampled_from("abcd")))
 def test_busy_names_get_no_step_and_every_other_difference_one(want: set[str], have: set[str], busy: set[str]) -> None:
-    placed = {name: Placed(name, "u1", "d1", serving=True) for name in have}
+    placed = {name: Placed(name, "u1", 1, "d1", serving=True) for name in have}
     made = plan("abcd", {name: wanted(name) for name in want}, placed, {}, busy, 0.0)
     assert {module.name for module in made.load} == want - have - busy
     assert {there.name for there in made.remove} == have - want - busy
