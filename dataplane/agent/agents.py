@@ -33,7 +33,7 @@ from dataplane.agent import (
 )
 from dataplane.agent.keeping import Place, Slot
 from dataplane.gateway import hosting, serving, watching
-from dataplane.runtime import building, hosts, turns
+from dataplane.runtime import building, hosts
 from schemas import names
 from schemas.documents import DesiredDocument
 from schemas.kits.clocks import Clock, SystemClock
@@ -223,7 +223,6 @@ class Agent:
         self.facts = facts
 
     def _opened(self) -> None:
-        turns.come_after()
         if not self._ready.done():
             self._ready.set_result(None)
 

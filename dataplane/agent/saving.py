@@ -22,7 +22,6 @@ from dataplane.agent import keeping
 from dataplane.agent.holding import MODULE, Proof
 from dataplane.agent.keeping import Place, Slot
 from dataplane.errors import LastGoodRefused, SaveFailed
-from dataplane.runtime import turns
 from schemas.documents import DesiredDocument
 from schemas.kits.backoffs import Backoff
 from schemas.kits.clocks import Clock
@@ -76,7 +75,7 @@ class Saver:
         self._saved_at: datetime | None = None
         self._restored = False
         self._refusal = ""
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="modplane-keeper", initializer=turns.come_after)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="modplane-keeper")
 
     @property
     def busy(self) -> bool:
