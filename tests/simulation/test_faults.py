@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controlplane import errors
+from controlplane.reconcile import looping
 from controlplane.reconcile.queueing import Priority
 from schemas.meta import Json
 from tests.doubles.inspectors import module_spec, route
@@ -221,6 +222,7 @@ def test_a_leader_frozen_at_any_await_past_its_lease_hits_no_row(simulate: Simul
         await world.until(world.converged, 60)
         await world.apply("one", module_spec(3))
         await world.until(world.converged, 60)
+        await asyncio.sleep(2 * looping.RECOUNT_AFTER)
         before = world.get("one"), world.get("two"), world.store._query(lambda reading: reading.desired())
         old.store.gate = None
         thaw.set()
