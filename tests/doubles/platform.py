@@ -80,9 +80,14 @@ class Platform:
         self.endpoints = json.loads((self.data / "endpoints.json").read_text())
 
     def stop(self, sign: signal.Signals = signal.SIGTERM, *, timeout: float = 30.0) -> int:
-        """Ask it to stop and wait; returns its exit code."""
+        """Ask it to stop and wait; returns its exit code.
+
+        Our own connections go first: a worker that drains gives an idle client its whole keep-alive time.
+        """
         if self.process is None:
             return 0
+        self.http.close()
+        self.http = httpx.Client(timeout=10)
         if self.process.poll() is None:
             self.process.send_signal(sign)
         try:
