@@ -171,9 +171,8 @@ def refused(path: Path, **who: str) -> LastGoodRefused:
 
 
 def change(path: Path, statement: str, *values: object) -> None:
-    with sqlite3.connect(path) as database:
+    with contextlib.closing(sqlite3.connect(path)) as database, database:
         assert database.execute(statement, values).rowcount != 0
-    database.close()
 
 
 @pytest.mark.parametrize(
@@ -209,14 +208,13 @@ def test_a_changed_file_is_refused_as_a_whole(filled: Path, statement: str, reas
 
 
 def test_blobs_that_became_text_are_refused_not_misread(filled: Path) -> None:
-    with sqlite3.connect(filled) as database:
+    with contextlib.closing(sqlite3.connect(filled)) as database, database:
         rows = database.execute("SELECT * FROM documents").fetchall()
         database.execute("DROP TABLE documents")
         database.execute("CREATE TABLE documents (key, place, epoch, revision, document, checksum)")
         database.executemany(
             "INSERT INTO documents VALUES (?, ?, ?, ?, ?, ?)", [(*row[:4], row[4].decode(), row[5]) for row in rows]
         )
-    database.close()
     assert refused(filled).reason == "Damaged"
 
 
