@@ -45,7 +45,6 @@ test-all: setup ## the tests, with the slow ones and those on PostgreSQL
 	@$(BIN)/coverage run -m pytest -n $(CORES) --dist loadfile $(ARGS)
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report --fail-under=90
-	@$(MAKE) test-newer
 
 test-newer: ## the unit tests on Python 3.13, if this machine has one
 	@newer=""; for each in python3.13 $$HOME/.pyenv/versions/3.13.*/bin/python3.13; do \

@@ -58,8 +58,8 @@ def _closed() -> Iterator[None]:
         _OPENED.pop().close()
 
 
-def opened(path: Path, *, worker: str = "w0", boot: str = "b1") -> File:
-    _OPENED.append(File(path, worker=worker, boot=boot))
+def opened(path: Path, *, worker: str = "w0", boot: str = "b1", replaces: str = "") -> File:
+    _OPENED.append(File(path, worker=worker, boot=boot, replaces=replaces))
     return _OPENED[-1]
 
 
@@ -447,7 +447,7 @@ def test_a_limit_of_the_operating_system_is_a_failed_save_too(path: Path) -> Non
 
 
 def test_a_process_that_is_replaced_leaves_the_file_to_its_successor_while_that_lives(filled: Path) -> None:
-    old, new = opened(filled, boot="b2"), File(filled, worker="w0", boot="b3", replaces="b2")
+    old, new = opened(filled, boot="b2"), opened(filled, boot="b3", replaces="b2")
     assert old.load() is not None
     assert new.load() is not None
     old.save(proof(4), newest(document("c", 4)), NOW)
@@ -459,7 +459,7 @@ def test_a_process_that_is_replaced_leaves_the_file_to_its_successor_while_that_
 
 
 def test_a_process_saves_again_when_its_successor_is_dead(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    old, new = opened(filled, boot="b2"), File(filled, worker="w0", boot="b3", replaces="b2")
+    old, new = opened(filled, boot="b2"), opened(filled, boot="b3", replaces="b2")
     assert new.load() is not None
     assert old.load() is not None
     new.save(proof(4), newest(document("c", 4)), NOW)
