@@ -1,8 +1,10 @@
 """Two versions at once: v1 and v2 of a namespace, two digests of one module during a swap, good and bad generations."""
 
+import contextlib
 import shutil
 import textwrap
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -97,26 +99,33 @@ def swapped(say: str) -> dict[str, str]:
     return {name: text.replace("{say}", say) for name, text in SWAPPED.items()}
 
 
+@contextlib.contextmanager
+def inside(platform: Platform, path: str, gate: Path) -> Iterator[list[httpx.Response]]:
+    """A call that is inside a handler meanwhile; its answer is there afterwards."""
+    answers: list[httpx.Response] = []
+
+    def call() -> None:
+        answers.append(platform.call(path, params={"gate": str(gate)}, timeout=30))
+
+    caller = threading.Thread(target=call)
+    caller.start()
+    try:
+        wait_for(gate.with_suffix(".inside").exists)
+        yield answers
+    finally:
+        gate.touch()
+        caller.join(30)
+
+
 def test_a_request_that_is_inside_finishes_on_the_code_on_which_it_began(platform: Platform, tmp_path: Path) -> None:
     entry = {"entryPoint": "swapped.module:Swapped"}
     write(platform, "swapped", swapped("old"))
     platform.cli("apply", "--wait", "-f", "-", stdin=manifest("swapped", **entry))
     gate = tmp_path / "gate"
-    answers: list[httpx.Response] = []
-
-    def call() -> None:
-        answers.append(platform.call("v1/swapped/slow", params={"gate": str(gate)}, timeout=30))
-
-    inside = threading.Thread(target=call)
-    inside.start()
-    try:
-        wait_for(gate.with_suffix(".inside").exists)
+    with inside(platform, "v1/swapped/slow", gate) as answers:
         write(platform, "swapped", swapped("new"))
         platform.cli("apply", "--wait", "-f", "-", stdin=manifest("swapped", **entry | {"version": "2.0.0"}))
         assert platform.call("v1/swapped/say").json() == "new"
-    finally:
-        gate.touch()
-        inside.join(30)
     assert answers[0].json() == ["old", "old", "old", "old data"]
     again = platform.call("v1/swapped/slow", params={"gate": str(gate)}).json()
     assert again == ["new", "new", "new", "new data"]
@@ -161,21 +170,10 @@ def test_other_limits_hold_at_once_around_the_code_that_runs_and_whoever_is_insi
     entry = {"entryPoint": "started:Started"}
     platform.cli("apply", "--wait", "-f", "-", stdin=manifest("started", **entry))
     gate = tmp_path / "gate"
-    answers: list[httpx.Response] = []
-
-    def call() -> None:
-        answers.append(platform.call("v1/started/slow", params={"gate": str(gate)}, timeout=30))
-
-    inside = threading.Thread(target=call)
-    inside.start()
-    try:
-        wait_for(gate.with_suffix(".inside").exists)
+    with inside(platform, "v1/started/slow", gate) as answers:
         assert platform.call("v1/started/starts").json() == 1
         platform.cli("apply", "--wait", "-f", "-", stdin=manifest("started", **entry, limits={"maxConcurrency": 1}))
         assert platform.call("v1/started/starts").status_code == 503, "the one who is inside is counted"
-    finally:
-        gate.touch()
-        inside.join(30)
     assert answers[0].json() == "done"
     assert platform.call("v1/started/starts").json() == 1
     platform.cli("delete", "module/started")
