@@ -145,7 +145,7 @@ class Leader:
         async def read(session: Session) -> list[str]:
             info = await session.js.stream_info(names.STREAM_EVENTS)
             found = []
-            for sequence in range(info.state.first_seq, info.state.last_seq + 1):
+            for sequence in range(max(1, info.state.first_seq), info.state.last_seq + 1):
                 message = await session.js.get_msg(names.STREAM_EVENTS, sequence)
                 found.append((message.headers or {})["Nats-Msg-Id"])
             return found

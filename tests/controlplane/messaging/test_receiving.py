@@ -47,7 +47,7 @@ async def events_of(leader: Leader, name: str = "w0") -> list[str]:
     session = await leader.link.session()
     info = await session.js.stream_info(names.STREAM_EVENTS)
     found = []
-    for sequence in range(info.state.first_seq, info.state.last_seq + 1):
+    for sequence in range(max(1, info.state.first_seq), info.state.last_seq + 1):
         message = await session.js.get_msg(names.STREAM_EVENTS, sequence)
         if message.subject is not None and message.subject.startswith(f"modplane.events.worker.{name}."):
             found.append(message.subject.rpartition(".")[2])
