@@ -10,7 +10,7 @@ from datetime import datetime
 
 import structlog
 
-from dataplane.gateway import pinning, serving, snapshots
+from dataplane.gateway import pinning, serving, snapshots, standing
 from dataplane.runtime import sharing
 from schemas.kits.clocks import Clock, SystemClock
 from schemas.kits.tasks import Tasks
@@ -93,6 +93,10 @@ class Host:
             reason="" if served.trouble is None else served.trouble.reason,
         )
 
+    def stand(self, now: standing.Standing) -> None:
+        """Publish other flags, tenants and revocations; decisions of the next request read them."""
+        self.snapshot = self.snapshot.with_standing(now)
+
     async def remove(self, name: str, uid: str) -> None:
         """Take a module out of service; returns when its routes are gone and nobody is inside any more.
 
@@ -108,7 +112,7 @@ class Host:
     async def close(self) -> None:
         """Stop every module, all at once; requests still inside are cut off."""
         modules = list(self.snapshot.modules.values())
-        self.snapshot = snapshots.Snapshot(self.snapshot.number + 1)
+        self.snapshot = snapshots.Snapshot(self.snapshot.number + 1, standing=self.snapshot.standing)
         for served in self._old.values():
             if served.inside.emptied is not None:
                 served.inside.emptied.set()

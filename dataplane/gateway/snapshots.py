@@ -5,11 +5,12 @@ A change makes a new snapshot that shares all that did not change; publishing it
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from dataplane.gateway.matching import Matcher
 from dataplane.gateway.serving import Served, Target
+from dataplane.gateway.standing import Standing
 
 Key = tuple[str, str]
 """(API version, namespace)."""
@@ -37,6 +38,12 @@ class Snapshot:
     modules: Mapping[str, Served] = field(default_factory=dict)
     """By name, in the order in which they were installed."""
     table: Mapping[Key, Namespace] = field(default_factory=dict)
+    standing: Standing = field(default_factory=Standing)
+    """Flags, tenants and revocations."""
+
+    def with_standing(self, standing: Standing) -> "Snapshot":
+        """This picture with other flags, tenants and revocations."""
+        return replace(self, number=self.number + 1, standing=standing)
 
     def with_module(self, served: Served) -> "Snapshot":
         """This picture with ``served`` instead of any module of its name."""
@@ -63,4 +70,4 @@ class Snapshot:
                 table[key] = Namespace(Matcher(routes), tuple(members))
             else:
                 del table[key]
-        return Snapshot(self.number + 1, modules, table)
+        return Snapshot(self.number + 1, modules, table, self.standing)
