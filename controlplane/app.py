@@ -25,12 +25,14 @@ from controlplane import errors, settings, writing
 from controlplane.api import apps
 from controlplane.discovery import discovering, rows, watching
 from controlplane.inspection import inspecting
-from controlplane.messaging import messengers
+from controlplane.messaging import comparing, messengers
 from controlplane.reconcile import fleet, leadership, locks, looping
 from controlplane.store import keeping, stores
+from schemas import names
 from schemas.kits import endings, logs
 from schemas.kits.clocks import SystemClock
 from schemas.kits.natslink import NatsLink
+from schemas.kits.signatures import KeyUnusableError, Signer, TrustedKeys
 from schemas.kits.tasks import Tasks
 from schemas.meta import Json, now_text
 
@@ -88,6 +90,7 @@ class Engines:
             epoch=lambda: self._epoch() if self.leadership.leads else None,
         )
         self._code_root = chosen.data_dir.absolute() / "code"
+        self._scribe = _scribe(chosen)
         self._store = store
         self._link = link
 
@@ -96,7 +99,7 @@ class Engines:
         reconciler = looping.Reconciler(
             self._store, self._clock, self.inspector, self.fleet, self._epoch, code_root=self._code_root
         )
-        messenger = messengers.Messaging(self._store, self._link, self._clock, self._epoch, self.fleet)
+        messenger = messengers.Messaging(self._store, self._link, self._clock, self._epoch, self.fleet, self._scribe)
         self.discovery.carrier.wake = reconciler.wake
         own = writing.Writer(self._store, self._clock, self.discovery, epoch=self._epoch)
         for writer in (*self.discovery.writers, own):
@@ -240,6 +243,20 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         """Leave the signals alone."""
         yield
+
+
+def _scribe(chosen: settings.Settings) -> comparing.Scribe:
+    """Who signs desired state, known to the workers of this data folder."""
+    try:
+        signer, trusted = Signer.open(chosen.signing_key), TrustedKeys(chosen.data_dir / names.TRUSTED_KEYS)
+        trusted.add(signer.jwk)
+    except KeyUnusableError as error:
+        raise errors.ModplaneError(str(error)) from error
+    except OSError as error:
+        raise errors.ModplaneError(
+            f"the keys of desired state cannot be written to {error.filename}: {error}"
+        ) from error
+    return comparing.Scribe(signer, trusted)
 
 
 def _open_door(chosen: settings.Settings) -> socket.socket:

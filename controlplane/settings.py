@@ -41,6 +41,11 @@ class Settings(Options):
     """Seconds between two looks at the modules path, for network folders, whose changes the operating system does not
     tell.  Default 0: be told; where that fails, a look every 2 s takes its place."""
 
+    signing_key_file: str = ""
+    """PEM file with the Ed25519 key that signs desired state; made when it is not there.  Default
+    ``DATA_DIR/signing-key.pem``.  Control planes over one database share one key; its public half is added to
+    ``DATA_DIR/trusted-keys.json``, which workers read."""
+
     control_host: str = "127.0.0.1"
     """Address the API listens on.  Default loopback: callers are not authenticated yet, so no other machine may
     reach it."""
@@ -51,6 +56,11 @@ class Settings(Options):
     listen_fd: int = -1
     """File descriptor of a listening socket for the API; -1 (the default): open one of ``CONTROL_HOST`` and
     ``CONTROL_PORT``.  ``modplane up`` hands one down, so that a restart refuses no connection."""
+
+    @property
+    def signing_key(self) -> Path:
+        """The signing key's file, with the default filled in."""
+        return Path(self.signing_key_file) if self.signing_key_file else self.data_dir / "signing-key.pem"
 
     @property
     def database(self) -> str:

@@ -26,6 +26,7 @@ from dataplane.runtime import hosts, sharing, turns
 from dataplane.settings import Settings, load
 from schemas.kits import endings, logs
 from schemas.kits.clocks import SystemClock
+from schemas.kits.signatures import TrustedKeys
 from schemas.meta import Json
 
 logger = structlog.get_logger("dataplane.app")
@@ -106,7 +107,12 @@ class Worker:
             settings.worker_id, self._boot, settings.labels, self._server.address, self._started, settings.replaces
         )
         return agents.Agent(
-            identity, self._host, nats_url=settings.nats_url, code_root=settings.code_root, last_good=settings.last_good
+            identity,
+            self._host,
+            nats_url=settings.nats_url,
+            code_root=settings.code_root,
+            last_good=settings.last_good,
+            trusted=TrustedKeys(settings.trusted_keys),
         )
 
     def _make_watchdog(self, agent: agents.Agent) -> watching.Watchdog:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints, field_validator
 
+from schemas import names
 from schemas.kits.options import Options, Port
 from schemas.kits.options import load as load_options
 
@@ -42,6 +43,11 @@ class Settings(Options):
     data_dir: Path = Path(".modplane")
     """Folder with the packed code (``code/``), the same as the control plane's on this machine, and with the last good
     state of each worker slot (``lkg/<worker id>.db``).  Default ``.modplane`` in the working folder."""
+
+    trusted_keys_file: str = ""
+    """JSON Web Key Set with the Ed25519 keys whose signatures under desired state are believed; read again when an
+    unknown key signs.  Default ``DATA_DIR/trusted-keys.json``, which the control plane writes.  Without it nothing is
+    believed."""
 
     listen_fd: int = -1
     """File descriptor of a listening socket that is shared with other workers; -1 (the default): open one of
@@ -88,6 +94,12 @@ class Settings(Options):
         """The worker's labels by key."""
         pairs = (pair.partition("=") for pair in filter(None, self.worker_labels.split(",")))
         return {key.strip(): value.strip() for key, _, value in pairs}
+
+    @property
+    def trusted_keys(self) -> Path:
+        """The trusted keys' file, with the default filled in."""
+        chosen = Path(self.trusted_keys_file) if self.trusted_keys_file else self.data_dir / names.TRUSTED_KEYS
+        return chosen.absolute()
 
     @property
     def code_root(self) -> Path:

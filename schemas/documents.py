@@ -45,6 +45,10 @@ class DesiredDocument(Model):
         """Whether the digest is that of the payload."""
         return self.digest == payload_digest(self.payload)
 
+    def signed_bytes(self) -> bytes:
+        """What `sig` covers: everything but the signature; the payload by its digest."""
+        return _signed("document", self)
+
 
 class Head(Model):
     """The proof of a whole set: what ``head`` in the desired bucket holds."""
@@ -55,6 +59,8 @@ class Head(Model):
     revision: int
     count: int
     hash: str
+    kid: str | None = None
+    sig: str | None = None
 
     model_config = {**Model.model_config, "alias_generator": lambda field: "schema" if field == "schema_" else field}
 
@@ -62,6 +68,10 @@ class Head(Model):
     def order(self) -> tuple[int, int]:
         """What decides which of two heads is newer."""
         return (self.epoch, self.revision)
+
+    def signed_bytes(self) -> bytes:
+        """What `sig` covers: everything that a head says; of a beat, its head."""
+        return _signed("head", self, Head.model_fields)
 
 
 class Beat(Head):
@@ -71,6 +81,16 @@ class Beat(Head):
     """The bucket's last stream sequence."""
     created: str
     """When the bucket's stream was created (RFC 3339), as the server tells it."""
+
+
+_UNSIGNED: Final = frozenset({"payload", "kid", "sig"})
+
+
+def _signed(what: str, document: Model, fields: Iterable[str] | None = None) -> bytes:
+    """A document's fields in one spelling, after a word that keeps one kind of signature from standing for another."""
+    names = fields if fields is not None else type(document).model_fields
+    said = {name: getattr(document, name) for name in names if name not in _UNSIGNED}
+    return f"modplane.{what}\0{canonical_json(said)}".encode()
 
 
 def canonical_json(value: Any) -> str:

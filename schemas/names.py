@@ -28,6 +28,8 @@ SUBJECT_EVENTS: Final = "modplane.events"
 SUBJECT_BEAT: Final = "modplane.desired.beat"
 
 KEY_HEAD: Final = "head"
+TRUSTED_KEYS: Final = "trusted-keys.json"
+"""File of a data folder with the keys whose signatures under desired state are believed."""
 
 LABEL_MAX: Final = 63
 DNS_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")

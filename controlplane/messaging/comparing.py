@@ -13,25 +13,53 @@ from pydantic import ValidationError
 from controlplane.store.records import DesiredHead, DesiredRow
 from schemas import documents, names
 from schemas.kits.buckets import Entry, Operation
+from schemas.kits.signatures import Signer, TrustedKeys
 
 Order = tuple[int, int]
 """(epoch, revision)."""
 
 
-def document_bytes(row: DesiredRow) -> bytes:
-    """What a row's key holds in the bucket."""
-    document = documents.DesiredDocument(
-        kind=row.kind,
-        name=row.name,
-        uid=row.uid,
-        generation=row.generation,
-        epoch=row.epoch,
-        revision=row.revision,
-        digest=row.digest,
-        payload=row.payload,
-        deleted=row.deleted,
-    )
-    return document.model_dump_json(by_alias=True, exclude_none=True).encode()
+class Scribe:
+    """Puts rows and heads into signed words; a row is signed once, however often it is written or compared."""
+
+    def __init__(self, signer: Signer, trusted: TrustedKeys) -> None:
+        self._signer = signer
+        self._trusted = trusted
+        self._signatures: dict[str, tuple[Order, str]] = {}
+
+    def document(self, row: DesiredRow) -> bytes:
+        """What a row's key holds in the bucket."""
+        document = documents.DesiredDocument(
+            kind=row.kind,
+            name=row.name,
+            uid=row.uid,
+            generation=row.generation,
+            epoch=row.epoch,
+            revision=row.revision,
+            digest=row.digest,
+            payload=row.payload,
+            deleted=row.deleted,
+            kid=self._signer.kid,
+        )
+        order, signature = self._signatures.get(row.key, (None, ""))
+        if order != order_of(row):
+            signature = self._signer.sign(document.signed_bytes())
+            self._signatures[row.key] = (order_of(row), signature)
+        signed = document.model_copy(update={"sig": signature})
+        return signed.model_dump_json(by_alias=True, exclude_none=True).encode()
+
+    def head(self, head: documents.Head) -> documents.Head:
+        """A head with its signature."""
+        signature = self._signer.sign(head.signed_bytes())
+        return head.model_copy(update={"kid": self._signer.kid, "sig": signature})
+
+    def forget(self, key: str) -> None:
+        """A row is gone."""
+        self._signatures.pop(key, None)
+
+    def believes(self, said: documents.DesiredDocument | documents.Head) -> bool:
+        """Whether one of us said it."""
+        return self._trusted.refusal(said.signed_bytes(), said.kid, said.sig) is None
 
 
 def order_of(row: DesiredRow) -> Order:
@@ -96,21 +124,24 @@ class Difference:
     """The newest order in the bucket, where it is newer than the database's: the database is a restored backup."""
 
 
-def compare(desired: DesiredSet, entries: Mapping[str, Entry], store: str) -> Difference:
-    """How ``entries`` (the last message of every key) differ from the desired set of ``store``."""
+def compare(desired: DesiredSet, entries: Mapping[str, Entry], store: str, scribe: Scribe) -> Difference:
+    """How ``entries`` (the last message of every key) differ from the desired set of ``store``.
+
+    What nobody of us signed is wrong or a stranger, but tells nothing of what the database might have lost.
+    """
     held = head_in(entries)
     foreign = held is not None and held.store != store
     seen: list[Order] = []
-    if held is not None and held.order > desired.order:
+    if held is not None and held.order > desired.order and scribe.believes(held):
         seen.append(held.order)
     wrong = []
     for key, row in desired.rows.items():
         entry = entries.get(key)
         if entry is not None and entry.operation is Operation.PUT:
-            if entry.value == document_bytes(row):
+            if entry.value == scribe.document(row):
                 continue
             document = _document(entry.value)
-            if document is not None and document.order > order_of(row):
+            if document is not None and document.order > order_of(row) and scribe.believes(document):
                 seen.append(document.order)
         wrong.append(row)
     strangers = {
@@ -118,7 +149,7 @@ def compare(desired: DesiredSet, entries: Mapping[str, Entry], store: str) -> Di
     }
     for key in strangers:
         document = _document(entries[key].value)
-        if document is not None and document.order > desired.order:
+        if document is not None and document.order > desired.order and scribe.believes(document):
             seen.append(document.order)
     return Difference(wrong, strangers, foreign, None if foreign or not seen else max(seen))
 

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from controlplane.messaging import beating, outbox, projecting, receiving
+from controlplane.messaging import beating, comparing, outbox, projecting, receiving
 from controlplane.store.stores import Store
 from schemas.kits.clocks import Clock
 from schemas.kits.natslink import NatsLink
@@ -26,11 +26,20 @@ class FleetSink(receiving.Listener, Protocol):
 class Messaging:
     """Everything that the leader says on NATS and hears from it."""
 
-    def __init__(self, store: Store, link: NatsLink, clock: Clock, epoch: Callable[[], int], sink: FleetSink) -> None:
+    def __init__(
+        self,
+        store: Store,
+        link: NatsLink,
+        clock: Clock,
+        epoch: Callable[[], int],
+        sink: FleetSink,
+        scribe: comparing.Scribe,
+    ) -> None:
+        """``scribe`` signs what workers are to believe."""
         self._clock = clock
         self._sink = sink
         self.relay = outbox.Relay(store, link, clock, epoch)
-        self.projection = projecting.Projection(store, link, clock, epoch)
+        self.projection = projecting.Projection(store, link, clock, epoch, scribe)
         self.receiver = receiving.Receiver(store, link, clock, epoch, sink, self.projection.seen)
         self.beating = beating.Beating(link, clock, self.projection, self._beat_returned)
 

@@ -52,7 +52,13 @@ class Projection:
     """Keeps the bucket equal to the desired rows; one at a time, the leader's."""
 
     def __init__(
-        self, store: Store, link: NatsLink, clock: Clock, epoch: Callable[[], int], rng: Random | None = None
+        self,
+        store: Store,
+        link: NatsLink,
+        clock: Clock,
+        epoch: Callable[[], int],
+        scribe: comparing.Scribe,
+        rng: Random | None = None,
     ) -> None:
         self.head: documents.Head | None = None
         """The head that stands acknowledged in the bucket; None until the first was written."""
@@ -67,6 +73,7 @@ class Projection:
         self._link = link
         self._clock = clock
         self._epoch = epoch
+        self._scribe = scribe
         self._rng = rng or Random()  # noqa: S311 - spreads load, keeps no secret
         self._backoff = Backoff(base=0.1, cap=2.0, source=self._rng)
         self._set = comparing.DesiredSet((), DesiredHead(0, 0, 0, documents.hash_text(0)))
@@ -169,12 +176,12 @@ class Projection:
         found = await streams.ensure(session, streams.DESIRED)
         entries = await buckets.read(session, names.BUCKET_DESIRED)
         await self._load()
-        difference = comparing.compare(self._set, entries, self._store.id)
+        difference = comparing.compare(self._set, entries, self._store.id, self._scribe)
         ahead = max(filter(None, (difference.ahead, self._ahead)), default=None)
         if ahead is not None:
             await self._raise_epoch(ahead)
             await self._load()
-            difference = comparing.compare(self._set, entries, self._store.id)
+            difference = comparing.compare(self._set, entries, self._store.id, self._scribe)
         self._ahead = None
         self.created = found.created
         self.sequence = max([found.sequence, *(entry.sequence for entry in entries.values())])
@@ -184,9 +191,9 @@ class Projection:
             logger.warning("desired bucket is of another store, taking it over", store=self._store.id)
             await self._write_head(session)
         await self._write_rows(session, difference.wrong)
-        if difference.wrong or comparing.head_in(entries) != self._set.head(self._store.id):
+        if difference.wrong or comparing.head_in(entries) != self._head():
             await self._write_head(session)
-        self.head = self._set.head(self._store.id)
+        self.head = self._head()
         await self._purge(session, difference.strangers)
         await self._bury(session)
         self._busy = False
@@ -218,22 +225,25 @@ class Projection:
         """Write documents, some at a time; the first failure is raised once all have ended."""
         rows = list(rows)
         if len(rows) == 1:
-            await self._put(session, rows[0].key, comparing.document_bytes(rows[0]))
+            await self._put(session, rows[0].key, self._scribe.document(rows[0]))
             return
         slots = asyncio.Semaphore(_PIPELINE)
 
         async def write(row: DesiredRow) -> None:
             async with slots:
-                await self._put(session, row.key, comparing.document_bytes(row))
+                await self._put(session, row.key, self._scribe.document(row))
 
         for result in await asyncio.gather(*map(write, rows), return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
 
     async def _write_head(self, session: Session) -> None:
-        head = self._set.head(self._store.id)
+        head = self._head()
         await self._put(session, names.KEY_HEAD, head.model_dump_json(by_alias=True, exclude_none=True).encode())
         self.head = head
+
+    def _head(self) -> documents.Head:
+        return self._scribe.head(self._set.head(self._store.id))
 
     async def _put(self, session: Session, key: str, value: bytes) -> None:
         self.writes += 1
@@ -270,4 +280,5 @@ class Projection:
         gone = await self._store.write(unit, epoch=self._epoch())
         for key in gone:
             self._set.forget(key)
+            self._scribe.forget(key)
         await self._purge(session, {key: self._sequences[key] for key in gone if key in self._sequences})

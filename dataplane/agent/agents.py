@@ -38,6 +38,7 @@ from schemas import names
 from schemas.documents import DesiredDocument
 from schemas.kits.clocks import Clock, SystemClock
 from schemas.kits.natslink import NatsLink
+from schemas.kits.signatures import TrustedKeys
 from schemas.kits.tasks import Tasks
 from schemas.meta import Json
 from schemas.reports import LastGood, Pending, Rejected, WorkerReport, WorkerState
@@ -112,6 +113,7 @@ class Agent:
         nats_url: str,
         code_root: Path,
         last_good: Path,
+        trusted: TrustedKeys,
         clock: Clock | None = None,
         build: loading.Build | None = None,
         beat_seconds: float = 2.0,
@@ -123,6 +125,7 @@ class Agent:
         self._clock = clock or SystemClock()
         self._nats_url = nats_url
         self._last_good = last_good
+        self._trusted = trusted
         self._build = build or _builder(code_root)
         self._beat_seconds = beat_seconds
         self._report_seconds = report_seconds
@@ -200,6 +203,7 @@ class Agent:
             ),
             keeping.File(
                 self._last_good,
+                self._trusted,
                 worker=self._identity.id,
                 boot=self._identity.boot,
                 replaces=self._identity.replaces,
@@ -207,6 +211,7 @@ class Agent:
             self._clock,
             suspects,
             strikes,
+            self._trusted,
             publish=self._publish,
             beat_seconds=self._beat_seconds,
             report_seconds=self._report_seconds,
@@ -240,6 +245,7 @@ class _Life:
         clock: Clock,
         suspects: suspecting.Suspects,
         strikes: striking.Strikes,
+        trusted: TrustedKeys,
         *,
         publish: Callable[[Facts], None],
         beat_seconds: float,
@@ -250,7 +256,7 @@ class _Life:
         self._link = link
         self._clock = clock
         self._publish = publish
-        self._held = holding.Held()
+        self._held = holding.Held(trusted)
         self._follower = following.Follower(link, self._held, clock, changed=self._read, beat_seconds=beat_seconds)
         self._applier = applying.Applier(
             gateway,

@@ -167,6 +167,8 @@ class Follower:
         except ValidationError:
             logger.warning("beat not readable")
             return
+        if not self._held.trusts(beat):
+            return
         self._beat, self._beat_at = beat, self._clock.monotonic()
         self._patience = 3 * self._beat_seconds
         self._created = self._created or beat.created

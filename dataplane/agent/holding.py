@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from dataplane.errors import DocumentRefused
 from schemas import documents, names
 from schemas.documents import DesiredDocument, Head
+from schemas.kits.signatures import TrustedKeys
 from schemas.module import DesiredModule
 
 logger = structlog.get_logger("dataplane.agent.holding")
@@ -118,7 +119,7 @@ class _View:
 class Held:
     """The believed desired set of one worker."""
 
-    def __init__(self) -> None:
+    def __init__(self, trusted: TrustedKeys) -> None:
         self.store = ""
         """Id of the store that is believed; empty until a first head was proven."""
         self.observed: Order = NOTHING
@@ -133,6 +134,7 @@ class Held:
         self._touched: set[str] = set()
         self._newest: Order = NOTHING
         self._view = _View()
+        self._trusted = trusted
 
     @property
     def wanted(self) -> Mapping[str, Wanted]:
@@ -206,7 +208,7 @@ class Held:
             self._read_head(data)
             return self._settle({})
         try:
-            document = _envelope(key, data)
+            document = self._believed(key, data)
         except DocumentRefused as error:
             view.put(key, None)
             self._refuse(key, 0, error)
@@ -225,6 +227,15 @@ class Held:
             return Standing.OLDER
         return Standing.PROVEN if self._view.equals(head) else Standing.UNPROVEN
 
+    def trusts(self, head: Head) -> bool:
+        """Whether a head, or the head in a beat, is signed with a trusted key; if not, that is logged."""
+        if head == self._view.head:
+            return True
+        refusal = self._trusted.refusal(head.signed_bytes(), head.kid, head.sig)
+        if refusal is not None:
+            logger.warning("head refused", error=refusal)
+        return refusal is None
+
     def hear(self, beat: Head) -> None:
         """Note how far the leader is."""
         if not self.store or beat.store == self.store:
@@ -234,6 +245,13 @@ class Held:
         """Whether a beat says what is held and proven here."""
         same_set = beat.hash == self.set_hash and beat.revision == self.applied[1]
         return same_set and beat.store == self.store
+
+    def _believed(self, key: str, data: bytes) -> DesiredDocument:
+        """The document in an entry; DocumentRefused when it cannot be read or nobody that is trusted signed it."""
+        document = _envelope(key, data)
+        if self._documents.get(key) != document:
+            check_signature(key, document, self._trusted)
+        return document
 
     def _settle(self, fresh: Mapping[str, DesiredDocument]) -> Standing:
         """Accept what is newer; on proof, also let go of what the set no longer has."""
@@ -298,6 +316,8 @@ class Held:
         except (ValidationError, DocumentRefused) as error:
             logger.warning("head refused", error=str(error))
             return
+        if not self.trusts(head):
+            return
         self._view.head = head
         if not self.store or head.store == self.store:
             self.observed = max(self.observed, head.order)
@@ -313,6 +333,13 @@ def _envelope(key: str, data: bytes) -> DesiredDocument:
     except ValidationError as error:
         raise DocumentRefused("DocumentUnreadable", f"{key}: {error.error_count()} fields cannot be read") from error
     return document
+
+
+def check_signature(key: str, document: DesiredDocument, trusted: TrustedKeys) -> None:
+    """DocumentRefused unless the document is signed with a trusted key."""
+    refusal = trusted.refusal(document.signed_bytes(), document.kid, document.sig)
+    if refusal is not None:
+        raise DocumentRefused("NotTrusted", f"{key}: {refusal}")
 
 
 def wanted_of(key: str, document: DesiredDocument) -> Wanted | None:

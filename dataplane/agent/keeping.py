@@ -2,8 +2,8 @@
 
 A row per key and place: the newest accepted document, and beside it the document that serves while the newest does
 not.  Every row has a checksum; one more row proves the rest: format, store, worker, head, count and an additive
-hash over all checksums.  One changed bit anywhere, a missing row, another format or another worker's file refuses
-the whole file: it is set aside as ``<name>.refused`` and never served.
+hash over all checksums.  One changed bit anywhere, a missing row, a document that nobody trusted signed, another format
+or another worker's file refuses the whole file: it is set aside as ``<name>.refused`` and never served.
 
 A save is one transaction with ``synchronous=FULL`` and a rollback journal, so that the file is the old state or the
 new one, whatever dies.  Only what changed is written, unless the file is not what this object wrote or read last;
@@ -29,6 +29,7 @@ from dataplane.agent.holding import Proof, Wanted
 from dataplane.errors import DocumentRefused, LastGoodRefused, SaveFailed
 from schemas import documents
 from schemas.documents import DesiredDocument
+from schemas.kits.signatures import TrustedKeys
 from schemas.meta import Model
 
 logger = structlog.get_logger("dataplane.agent.keeping")
@@ -99,8 +100,9 @@ class _Meta(Model):
 class File:
     """One worker slot's file."""
 
-    def __init__(self, path: Path, *, worker: str, boot: str, replaces: str = "") -> None:
+    def __init__(self, path: Path, trusted: TrustedKeys, *, worker: str, boot: str, replaces: str = "") -> None:
         self.path = path
+        self._trusted = trusted
         self._worker = worker
         self._boot = boot
         self._replaces = replaces
@@ -194,7 +196,7 @@ class File:
             if checksum != _checksum(key, place, epoch, revision, data):
                 raise LastGoodRefused("Damaged", f"the row of {key} is not what was written")
             slot = (key, Place(place))
-            document, wanted = _understood(key, data)
+            document, wanted = _understood(key, data, self._trusted)
             rows[slot], sums[slot] = document, _share(checksum)
             if slot[1] is Place.NEWEST:
                 entries[key] = (document, wanted)
@@ -328,9 +330,10 @@ def _lives(pid: int) -> bool:
     return True
 
 
-def _understood(key: str, data: bytes) -> tuple[DesiredDocument, Wanted | None]:
+def _understood(key: str, data: bytes, trusted: TrustedKeys) -> tuple[DesiredDocument, Wanted | None]:
     document = DesiredDocument.model_validate_json(data)
     try:
+        holding.check_signature(key, document, trusted)
         return document, holding.wanted_of(key, document)
     except DocumentRefused as error:
         raise LastGoodRefused(error.reason, error.message) from error

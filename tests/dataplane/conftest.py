@@ -15,6 +15,7 @@ from typing import Any
 import nats
 import pytest
 
+from tests.doubles.keys import trusting
 from tests.doubles.leader import Leader
 from tests.doubles.nats import RunningNats, running_nats
 
@@ -83,6 +84,7 @@ async def workers(tmp_path: Path) -> AsyncIterator[Workers]:
         client = await nats.connect(server.url)
         leader = Leader(client)
         await leader.make_buckets()
+        trusting(tmp_path / "data")
         made = Workers(tmp_path, server, leader)
         yield made
         for worker in made.started:

@@ -12,6 +12,7 @@ from schemas import documents, names
 from schemas.documents import Beat, DesiredDocument, Head
 from schemas.module import DesiredModule
 from schemas.reports import WorkerReport
+from tests.doubles.keys import signed
 
 
 class Leader:
@@ -55,16 +56,18 @@ class Leader:
         """The next document of a module; None makes a tombstone."""
         self.revision += 1
         payload = "" if module is None else documents.canonical_json(module.wire())
-        row = DesiredDocument(
-            kind="Module",
-            name=name,
-            uid=uid,
-            generation=generation,
-            epoch=self.epoch,
-            revision=self.revision,
-            digest=documents.payload_digest(payload),
-            payload=payload,
-            deleted=module is None,
+        row = signed(
+            DesiredDocument(
+                kind="Module",
+                name=name,
+                uid=uid,
+                generation=generation,
+                epoch=self.epoch,
+                revision=self.revision,
+                digest=documents.payload_digest(payload),
+                payload=payload,
+                deleted=module is None,
+            )
         )
         self.rows[names.module_key(name)] = row
         return row
@@ -82,12 +85,14 @@ class Leader:
     def head(self) -> Head:
         """The proof of the present set."""
         live = [(key, row.revision, row.digest) for key, row in self.rows.items() if not row.deleted]
-        return Head(
-            store=self.store,
-            epoch=self.epoch,
-            revision=self.revision,
-            count=len(live),
-            hash=documents.set_hash(live),
+        return signed(
+            Head(
+                store=self.store,
+                epoch=self.epoch,
+                revision=self.revision,
+                count=len(live),
+                hash=documents.set_hash(live),
+            )
         )
 
     async def prove(self, head: Head | None = None) -> None:

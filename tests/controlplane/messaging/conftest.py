@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from controlplane.messaging import messengers
+from controlplane.messaging.comparing import Scribe
 from controlplane.store import stores
 from controlplane.store.records import DesiredRow, Lease
 from controlplane.store.transactions import Transaction
@@ -20,6 +21,7 @@ from schemas.kits.natslink import NatsLink, Session
 from schemas.kits.tasks import Tasks
 from schemas.reports import WorkerReport
 from tests.doubles.databases import sqlite_store
+from tests.doubles.keys import SIGNER, TRUSTED
 from tests.doubles.nats import RunningNats, running_nats
 from tests.doubles.polling import until
 from tests.doubles.records import module
@@ -166,7 +168,9 @@ async def leading(folder: Path, nats: RunningNats, *, epoch: int = 1) -> AsyncIt
         link = NatsLink(nats.url, name="test-controlplane", check=0.5, patience=2.0)
         fleet = Fleet()
         leader: Leader
-        messaging = messengers.Messaging(store, link, SystemClock(), lambda: leader.epoch, fleet)
+        messaging = messengers.Messaging(
+            store, link, SystemClock(), lambda: leader.epoch, fleet, Scribe(SIGNER, TRUSTED)
+        )
         leader = Leader(store, nats, link, fleet, messaging)
         await leader.lead(epoch)
         link.start()

@@ -10,6 +10,7 @@ from schemas.documents import DesiredDocument, Head
 from schemas.kits import buckets
 from schemas.kits.natslink import NatsLink, Session
 from tests.controlplane.messaging.conftest import Leader, leading
+from tests.doubles.keys import signed
 from tests.doubles.nats import RunningNats, running_nats
 from tests.doubles.polling import until
 
@@ -182,7 +183,7 @@ async def test_a_restored_database_leads_under_a_higher_epoch_and_writes_all_ane
         ahead = json.loads((await leader.bucket())["module.a"].value) | {"revision": revision + 40, "payload": "lost"}
         await leader.tasks.stop()
         await buckets.put(session, names.BUCKET_DESIRED, "module.a", json.dumps(ahead).encode())
-        head = Head(store=store_id, epoch=7, revision=revision + 41, count=1, hash="0" * 32)
+        head = signed(Head(store=store_id, epoch=7, revision=revision + 41, count=1, hash="0" * 32))
         await buckets.put(session, names.BUCKET_DESIRED, "head", head.model_dump_json(by_alias=True).encode())
         leader.start()
         await leader.settled()

@@ -18,6 +18,7 @@ from schemas import names
 from schemas.reports import LastGoodState, WorkerReport, WorkerState
 from tests.doubles import sources
 from tests.doubles.asgi import call
+from tests.doubles.keys import TRUSTED
 from tests.doubles.leader import Leader
 from tests.doubles.nats import RunningNats, running_nats
 from tests.doubles.polling import until
@@ -38,6 +39,7 @@ class Rig:
         identity = agents.Identity("w0", "00000000", {"zone": "x"}, "http://127.0.0.1:1", datetime.now(UTC))
         self.agent = agents.Agent(
             identity, self.host, nats_url=server.url, code_root=self.code_root, last_good=folder / "lkg" / "w0.db",
+            trusted=TRUSTED,
             beat_seconds=0.3, report_seconds=0.3,
         )  # fmt: skip
         self.leader: Leader

@@ -9,13 +9,24 @@ from hypothesis import strategies as st
 
 from dataplane.agent.holding import Held, Standing, wanted_of
 from schemas import documents, names
-from schemas.documents import DesiredDocument, Head
+from schemas.documents import Beat, DesiredDocument, Head
+from schemas.kits.signatures import Signer
 from schemas.module import DesiredModule
+from tests.doubles.keys import SIGNER, STRANGER, TRUSTED, signed
 
 MODULE = DesiredModule(entry_point="a:A", digest="sha256:" + "0" * 64, source_path="a", namespace="a")
 
 
-def document(name: str, revision: int, *, epoch: int = 1, uid: str = "u", deleted: bool = False, **more: Any) -> bytes:
+def document(
+    name: str,
+    revision: int,
+    *,
+    epoch: int = 1,
+    uid: str = "u",
+    deleted: bool = False,
+    signer: Signer = SIGNER,
+    **more: Any,
+) -> bytes:
     payload = (
         "" if deleted else documents.canonical_json(MODULE.model_copy(update={"version": f"{revision}.0.0"}).wire())
     )
@@ -23,14 +34,14 @@ def document(name: str, revision: int, *, epoch: int = 1, uid: str = "u", delete
         "kind": "Module", "name": name, "uid": uid, "generation": 1, "epoch": epoch, "revision": revision,
         "digest": documents.payload_digest(payload), "payload": payload, "deleted": deleted, **more,
     }  # fmt: skip
-    return DesiredDocument.model_validate(row).model_dump_json(by_alias=True).encode()
+    return signed(DesiredDocument.model_validate(row), signer).model_dump_json(by_alias=True).encode()
 
 
 def head(entries: dict[str, bytes], revision: int, *, epoch: int = 1, store: str = "s") -> bytes:
     rows = {key: DesiredDocument.model_validate_json(data) for key, data in entries.items()}
     live = [(key, row.revision, row.digest) for key, row in rows.items() if not row.deleted]
     proof = Head(store=store, epoch=epoch, revision=revision, count=len(live), hash=documents.set_hash(live))
-    return proof.model_dump_json(by_alias=True).encode()
+    return signed(proof).model_dump_json(by_alias=True).encode()
 
 
 def snapshot(held: Held, entries: dict[str, bytes], proof: bytes | None) -> Standing:
@@ -49,7 +60,7 @@ def key(name: str) -> str:
 @pytest.fixture
 def held() -> Held:
     """Modules a and b, proven at revision 2."""
-    made = Held()
+    made = Held(TRUSTED)
     entries = {key("a"): document("a", 1), key("b"): document("b", 2)}
     assert snapshot(made, entries, head(entries, 2)) is Standing.PROVEN
     assert set(made.take_changes()) == {"a", "b"}
@@ -171,7 +182,7 @@ def test_other_kinds_are_held_and_counted_but_are_no_modules(held: Held) -> None
 
 
 def test_an_empty_proven_set_is_empty() -> None:
-    held = Held()
+    held = Held(TRUSTED)
     assert snapshot(held, {}, head({}, 0)) is Standing.PROVEN
     assert held.empty
 
@@ -185,7 +196,7 @@ def test_any_delivery_order_with_repeats_ends_in_the_same_world(source: random.R
         rows[key(name)] = document(name, revision, uid=f"u{revision}", deleted=source.random() < 0.3)
         sent.append((key(name), rows[key(name)]))
     source.shuffle(sent)
-    held = Held()
+    held = Held(TRUSTED)
     held.begin()
     held.finish()
     for name, data in [*sent, *source.choices(sent, k=steps)]:
@@ -204,7 +215,7 @@ def test_any_delivery_order_with_repeats_ends_in_the_same_world(source: random.R
 def restored(held: Held) -> Held:
     """What another boot makes of what this one held on disk."""
     rows = {name: held.document(name) for name in (key("a"), key("b"), key("c"))}
-    fresh = Held()
+    fresh = Held(TRUSTED)
     fresh.restore(held.proof, {name: (row, wanted_of(name, row)) for name, row in rows.items() if row is not None})
     return fresh
 
@@ -277,3 +288,41 @@ def test_changed_keys_are_told_once_and_a_tombstone_is_no_document(held: Held) -
     assert held.take_touched() == {key("b")}
     assert held.document(key("b")) is None
     assert held.take_touched() == set()
+
+
+@pytest.mark.parametrize("forged", [document("a", 9, signer=STRANGER), b'{"kind":"Module"}'])
+def test_a_document_that_nobody_trusted_signed_is_refused_and_what_was_held_stays(held: Held, forged: bytes) -> None:
+    before = held.document(key("a"))
+    held.read(key("a"), forged)
+    assert held.document(key("a")) == before
+    assert held.take_changes() == {}
+    assert [each.key for each in held.refused] == [key("a")]
+
+
+@pytest.mark.parametrize("changed", [{"generation": 7}, {"uid": "v"}, {"deleted": True}, {"revision": 9}, {"epoch": 2}])
+def test_a_signature_covers_every_field(held: Held, changed: dict[str, Any]) -> None:
+    """Also of a document that is held: whoever may write to the bucket makes no tombstone of it."""
+    altered = DesiredDocument.model_validate_json(document("a", 5)).model_copy(update=changed)
+    held.read(key("a"), altered.model_dump_json(by_alias=True).encode())
+    assert held.take_changes() == {}
+    assert [each.reason for each in held.refused] == ["NotTrusted"]
+
+
+def test_a_forged_head_takes_nothing_away(held: Held) -> None:
+    only = {key("a"): document("a", 1)}
+    forged = signed(Head.model_validate_json(head(only, 9)), STRANGER).model_dump_json(by_alias=True).encode()
+    assert snapshot(held, only, forged) is not Standing.PROVEN
+    assert held.take_changes() == {}
+    assert set(held.wanted) == {"a", "b"}
+
+
+def test_an_old_head_that_is_played_again_takes_nothing_away(held: Held) -> None:
+    only = {key("a"): document("a", 1)}
+    assert snapshot(held, only, head(only, 1)) is Standing.OLDER
+    assert set(held.wanted) == {"a", "b"}
+
+
+def test_the_head_in_a_beat_is_signed_too(held: Held) -> None:
+    said = Beat(**Head.model_validate_json(head({}, 9)).model_dump(), sequence=3, created="now")
+    assert held.trusts(said)
+    assert not held.trusts(said.model_copy(update={"revision": 10}))

@@ -23,6 +23,7 @@ from dataplane.errors import LastGoodRefused, SaveFailed
 from schemas import documents, names
 from schemas.documents import DesiredDocument
 from schemas.module import DesiredModule
+from tests.doubles.keys import STRANGER, TRUSTED, signed
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 MODULE = DesiredModule(entry_point="a:A", digest="sha256:" + "0" * 64, source_path="a", namespace="a")
@@ -32,11 +33,13 @@ ROOT = Path(__file__).resolve().parents[3]
 def document(name: str, revision: int = 1, *, kind: str = "Module", size: int = 0, **more: object) -> DesiredDocument:
     config = {"version": revision, "fill": "x" * size}
     payload = documents.canonical_json(MODULE.model_copy(update={"config": config}).wire())
-    return DesiredDocument.model_validate(
-        {
-            "kind": kind, "name": name, "uid": f"u-{name}", "generation": revision, "epoch": 1, "revision": revision,
-            "digest": documents.payload_digest(payload), "payload": payload, **more,
-        }
+    return signed(
+        DesiredDocument.model_validate(
+            {
+                "kind": kind, "name": name, "uid": f"u-{name}", "generation": revision, "epoch": 1,
+                "revision": revision, "digest": documents.payload_digest(payload), "payload": payload, **more,
+            }
+        )
     )  # fmt: skip
 
 
@@ -59,7 +62,7 @@ def _closed() -> Iterator[None]:
 
 
 def opened(path: Path, *, worker: str = "w0", boot: str = "b1", replaces: str = "") -> File:
-    _OPENED.append(File(path, worker=worker, boot=boot, replaces=replaces))
+    _OPENED.append(File(path, TRUSTED, worker=worker, boot=boot, replaces=replaces))
     return _OPENED[-1]
 
 
@@ -472,3 +475,10 @@ def test_a_process_saves_again_when_its_successor_is_dead(filled: Path, monkeypa
     old.save(proof(5), newest(document("c", 5)), NOW)
     old.close()
     assert loaded(filled).proof == proof(5)
+
+
+def test_a_file_with_a_document_that_nobody_trusted_signed_is_refused(path: Path) -> None:
+    opened(path).save(proof(1), newest(document("a"), signed(document("b"), STRANGER)), NOW)
+    with pytest.raises(LastGoodRefused, match="key") as refused:
+        opened(path).load()
+    assert refused.value.reason == "NotTrusted"

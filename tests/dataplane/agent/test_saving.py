@@ -18,6 +18,7 @@ from schemas.kits.backoffs import Backoff
 from schemas.reports import LastGoodState
 from tests.dataplane.agent.test_keeping import document, loaded, newest, proof
 from tests.doubles.clock import FakeClock
+from tests.doubles.keys import TRUSTED
 from tests.doubles.polling import until
 
 
@@ -25,7 +26,7 @@ class Disk(File):
     """A real file whose disk a test may hold or fill."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, worker="w0", boot="b1")
+        super().__init__(path, TRUSTED, worker="w0", boot="b1")
         self.trouble: Exception | None = None
         self.gate = threading.Event()
         self.gate.set()
