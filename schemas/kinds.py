@@ -9,6 +9,7 @@ from schemas.meta import Model
 from schemas.module import Module
 from schemas.organisation import ModuleAccess, Organisation
 from schemas.reports import Worker
+from schemas.revocation import Revocation
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,14 +90,35 @@ KINDS: Final[tuple[Kind, ...]] = (
         "FeatureFlag",
         "featureflags",
         "featureflag",
-        ("flag",),
+        ("flag", "flags"),
         FeatureFlag,
         True,
         (
             Column("State", ".spec.state"),
-            Column("Default", ".spec.defaultVariant"),
             Column("Killed", ".spec.killSwitch", "boolean"),
+            Column("Default", ".spec.defaultVariant"),
+            Column("Rollout", "@rollout"),
+            Column("Overrides", "@overrides", "integer"),
             AGE,
+            Column("Targeting", "@targeting", wide=True),
+            Column("Owner", ".spec.owner", wide=True),
+            Column("Expires", ".spec.expires", wide=True),
+        ),
+    ),
+    Kind(
+        "Revocation",
+        "revocations",
+        "revocation",
+        ("rev",),
+        Revocation,
+        True,
+        (
+            Column("Revokes", "@revokes"),
+            Column("Issuer", ".spec.issuer"),
+            Column("Issued Before", ".spec.issuedBefore"),
+            Column("Expires", ".spec.expires"),
+            AGE,
+            Column("Reason", ".spec.reason", wide=True),
         ),
     ),
     Kind(

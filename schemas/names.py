@@ -66,6 +66,21 @@ def module_key(name: str) -> str:
     return f"module.{name}"
 
 
+def flag_key(name: str) -> str:
+    """The key of a feature flag in the desired bucket."""
+    return f"flag.{name}"
+
+
+def organisation_key(name: str) -> str:
+    """The key of an organisation, with its accesses, in the desired bucket."""
+    return f"organisation.{name}"
+
+
+def revocation_key(name: str) -> str:
+    """The key of a revocation in the desired bucket."""
+    return f"revocation.{name}"
+
+
 def module_event_subject(name: str, state: str) -> str:
     """The subject of a module's lifecycle event; ``state`` in any case."""
     return f"{SUBJECT_EVENTS}.module.{name}.{state.lower()}"

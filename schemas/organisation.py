@@ -43,6 +43,24 @@ class ModuleAccessSpec(Model):
     """Token subjects; wins over ``usersAllowed``."""
 
 
+class DesiredAccess(Model):
+    """One organisation's right to one module, as workers hold it."""
+
+    enabled: bool = False
+    configuration: Json = {}
+    users_allowed: list[Word] = []
+    users_denied: list[Word] = []
+
+
+class DesiredOrganisation(Model):
+    """The payload of an organisation's desired document: the tenant with all of its accesses."""
+
+    enabled: bool = False
+    """Whether it exists and is enabled; accesses may be written before their organisation is."""
+    accesses: dict[str, DesiredAccess] = {}
+    """By the module's name."""
+
+
 class ModuleAccess(Model):
     """One organisation's right to one module."""
 

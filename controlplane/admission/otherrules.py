@@ -1,15 +1,21 @@
-"""What Organisations, ModuleAccesses and FeatureFlags have to satisfy beyond their types.
+"""What Organisations, ModuleAccesses, FeatureFlags and Revocations have to satisfy beyond their types.
 
-Called by `validating`.  Always holds: a flag that passes can be evaluated; an access that passes names a tenant
-and a module by names that can exist.
+Called by `validating`.  Always holds: a flag that passes can be evaluated, and soon; an access that passes names a
+tenant and a module by names that can exist; a revocation that passes shuts out exactly one thing.
 """
 
 from collections.abc import Iterator
 from typing import Final
 
-from controlplane.admission import ruling, wording
+from controlplane.admission import pointers, ruling, wording
 from controlplane.admission.ruling import Draft, Rule, violation
+from schemas import targeting
 from schemas.problems import Violation
+
+MAX_VARIANTS: Final = 100
+MAX_OVERRIDES: Final = 1_000
+"""Of users, and as many of organisations."""
+_REVOKED: Final = ("tokenId", "subject", "organisation")
 
 
 def access(draft: Draft) -> Iterator[Violation]:
@@ -35,6 +41,8 @@ def variants(draft: Draft) -> Iterator[Violation]:
     if draft.partial and given is None:
         return
     yield from _variant(draft, "/spec/defaultVariant", known, default="off")
+    if draft.at("/spec/rollout", dict) is not None:
+        yield from _variant(draft, "/spec/rollout/variant", known, default="on")
     for who in ("users", "organisations"):
         seen: set[str] = set()
         for pointer, item in draft.objects(f"/spec/overrides/{who}"):
@@ -55,4 +63,60 @@ def _variant(draft: Draft, pointer: str, known: list[str], default: str | None =
         yield violation(pointer, f"{message}.{hint.rstrip('?')}" if hint else message, "FieldValueNotSupported")
 
 
-RULES: Final[dict[str, tuple[Rule, ...]]] = {"ModuleAccess": (access,), "FeatureFlag": (variants,), "Organisation": ()}
+def sizes(draft: Draft) -> Iterator[Violation]:
+    """A flag stays small enough to be looked through quickly."""
+    for pointer, most in (("/spec/variants", MAX_VARIANTS), *_OVERRIDES):
+        found = draft.at(pointer, dict) or draft.at(pointer, list) or ()
+        if len(found) > most:
+            yield violation(pointer, f"must have at most {most:,} entries, but has {len(found):,}")
+
+
+_OVERRIDES: Final = (("/spec/overrides/users", MAX_OVERRIDES), ("/spec/overrides/organisations", MAX_OVERRIDES))
+
+
+def targeted(draft: Draft) -> Iterator[Violation]:
+    """The targeting is JsonLogic that ends soon, with operators that exist."""
+    for fault in targeting.faults(draft.at("/spec/targeting", dict) or {}):
+        pointer = pointers.join(("spec", "targeting", *fault.path))
+        hint = wording.suggestion(fault.word, sorted(targeting.OPERATORS)) if fault.word else ""
+        yield Violation(
+            pointer=pointer,
+            message=f"{pointers.dotted(pointer)} {fault.message}.{hint}",
+            reason="FieldValueNotSupported" if fault.word else "FieldValueInvalid",
+        )
+
+
+def required(draft: Draft) -> Iterator[Violation]:
+    """Prerequisites are names of other flags, none twice."""
+    yield from ruling.words(draft, "/spec/prerequisites", what="flag")
+    for pointer, word in draft.texts("/spec/prerequisites"):
+        if word == draft.name:
+            yield violation(pointer, "names the flag itself, which so could never be on; remove it")
+
+
+def tenants_named(draft: Draft) -> Iterator[Violation]:
+    """An override for an organisation names one that can exist."""
+    for pointer, _ in draft.objects("/spec/overrides/organisations"):
+        yield from ruling.reference(draft, f"{pointer}/key")
+
+
+def revoked(draft: Draft) -> Iterator[Violation]:
+    """One token, one subject or one organisation; a token is of one moment, so nothing before or after it."""
+    given = [field for field in _REVOKED if draft.at(f"/spec/{field}", str) is not None]
+    if len(given) != 1 and not (draft.partial and not given):
+        what = "none is given" if not given else f"{' and '.join(given)} are given"
+        yield violation(
+            "/spec", f"must have one of tokenId, subject and organisation, but {what}", "FieldValueRequired"
+        )
+    if given == ["tokenId"] and draft.at("/spec/issuedBefore", str) is not None:
+        yield violation("/spec/issuedBefore", "is for a subject or an organisation; a tokenId names one token")
+    yield from ruling.reference(draft, "/spec/organisation")
+
+
+FLAG: Final[tuple[Rule, ...]] = (variants, sizes, targeted, required, tenants_named)
+RULES: Final[dict[str, tuple[Rule, ...]]] = {
+    "ModuleAccess": (access,),
+    "FeatureFlag": FLAG,
+    "Organisation": (),
+    "Revocation": (revoked,),
+}

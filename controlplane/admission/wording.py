@@ -132,6 +132,7 @@ _WRITERS: Final[dict[str, Callable[[Any, dict[str, Any]], tuple[str, str]]]] = {
     "datetime_type": _expected("a point in time such as 2030-01-31T12:00:00Z"),
     "datetime_parsing": _expected("a point in time such as 2030-01-31T12:00:00Z"),
     "datetime_from_date_parsing": _expected("a point in time such as 2030-01-31T12:00:00Z"),
+    "timezone_aware": _expected("a point in time with its zone, such as 2030-01-31T12:00:00Z"),
     "enum": _choice,
     "literal_error": _choice,
     "string_pattern_mismatch": _pattern,

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from schemas import kinds
+from schemas.flag import FlagOverrides
 from schemas.meta import Json
 
 NAME_COLUMN: Final[Json] = {
@@ -144,6 +145,28 @@ def _labels(document: Json, _: datetime) -> str:
     return ",".join(f"{key}={value}" for key, value in sorted(_report(document).get("labels", {}).items()))
 
 
+def _rollout(document: Json, _: datetime) -> str:
+    """``30% of users``; empty where there is none."""
+    rollout = document.get("spec", {}).get("rollout")
+    return f"{rollout.get('percentage', 0):g}% of {rollout.get('bucketBy', 'user')}s" if rollout else ""
+
+
+def _overrides(document: Json, now: datetime) -> int:
+    """How many overrides are in force."""
+    overrides = FlagOverrides.model_validate(document.get("spec", {}).get("overrides", {}))
+    return sum(entry.expires is None or entry.expires > now for entry in (*overrides.users, *overrides.organisations))
+
+
+def _targeting(document: Json, _: datetime) -> str:
+    return "yes" if document.get("spec", {}).get("targeting") else ""
+
+
+def _revokes(document: Json, _: datetime) -> str:
+    spec = document.get("spec", {})
+    words = {"tokenId": "token", "subject": "subject", "organisation": "organisation"}
+    return next((f"{word} {spec[field]}" for field, word in words.items() if spec.get(field)), "")
+
+
 _PROGRESS: Final = ("Valid", "RoutesAccepted", "DependenciesReady", "Registered", "Programmed", "Healthy", "Ready")
 
 _COMPUTED: Final[dict[str, Callable[[Json, datetime], str | int]]] = {
@@ -155,4 +178,8 @@ _COMPUTED: Final[dict[str, Callable[[Json, datetime], str | int]]] = {
     "@pending": lambda document, _: len(_report(document).get("pending", ())),
     "@rejected": lambda document, _: len(_report(document).get("rejected", ())),
     "@labels": _labels,
+    "@rollout": _rollout,
+    "@overrides": _overrides,
+    "@targeting": _targeting,
+    "@revokes": _revokes,
 }

@@ -123,7 +123,7 @@ def record(row: Sequence[Any]) -> Record:
 
 
 def object_row(stored: Record, sequence: int) -> dict[str, Any]:
-    """A record as column values; ``about`` is the module of a ModuleEvent."""
+    """A record as column values; ``about`` is the module of a ModuleEvent, or the organisation of a ModuleAccess."""
     return {
         "kind": stored.kind,
         "name": stored.name,
@@ -139,8 +139,19 @@ def object_row(stored: Record, sequence: int) -> dict[str, Any]:
         "spec": dump(stored.spec),
         "status": dump(stored.status),
         "sequence": sequence,
-        "about": stored.spec.get("module") if stored.kind == EVENT_KIND else None,
+        "about": _about(stored),
     }
+
+
+def about_organisation(name: str) -> str:
+    """What ``about`` says of an organisation's accesses; no module has such a name."""
+    return f"organisation/{name}"
+
+
+def _about(stored: Record) -> str | None:
+    if stored.kind == EVENT_KIND:
+        return stored.spec.get("module")
+    return about_organisation(str(stored.spec.get("organisation", ""))) if stored.kind == "ModuleAccess" else None
 
 
 def is_row(row: Sequence[Any], values: Mapping[str, Any]) -> bool:

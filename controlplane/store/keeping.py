@@ -1,8 +1,8 @@
-"""Retention: what is kept how long, and the sweep that lets the rest go.
+"""Retention: what is kept how long, and the sweep that lets the rest go; and that workers are told of what there is.
 
 What always holds: a sweep is many short units, so that no write waits long behind it; a follower that needs what
-was cut is told so (errors.Compacted); an event that NATS has not confirmed stays.  Run by the leader, from
-`controlplane.app`.
+was cut is told so (errors.Compacted); an event that NATS has not confirmed stays; a revocation goes when it says.
+Run by the leader, from `controlplane.app`.
 """
 
 from collections.abc import Callable
@@ -15,12 +15,14 @@ import structlog
 from sqlalchemy import bindparam, delete, func, select, update
 
 from controlplane import errors
-from controlplane.store import encoding, stores
+from controlplane.store import encoding, stores, telling
 from controlplane.store.readings import Reading
+from controlplane.store.records import Record
 from controlplane.store.tables import CHANGES, INSPECTIONS, META, OBJECTS, OUTBOX, ROW_EDITS
 from controlplane.store.transactions import Transaction
 from schemas.kits.clocks import Clock
 from schemas.meta import now_text
+from schemas.revocation import RevocationSpec
 
 logger = structlog.get_logger("controlplane.store.keeping")
 
@@ -95,7 +97,28 @@ class Keeper:
         swept = {"changes": await self._repeat(self._cut_changes), "events": await self._repeat_events()}
         for what in _DROPS:
             swept[what] = await self._repeat(partial(self._drop, what))
+        swept["revocations"] = await self._over(self._expired, _let_go)
+        swept["untold"] = await self._over(telling.untold, _retell)
         return swept
+
+    async def _over(self, look: Callable[[Reading], list[Record]], act: Callable[..., int]) -> int:
+        """Look once without holding up writers, then act on what was found, slice by slice."""
+        found = await self._store.read(look)
+        total = 0
+        for start in range(0, len(found), SLICE):
+            unit = partial(act, records=found[start : start + SLICE])
+            total += await self._store.write(unit, epoch=self._epoch() if self._epoch else None)
+        return total
+
+    def _expired(self, reading: Reading) -> list[Record]:
+        now = self._clock.now()
+        return [
+            record
+            for record in reading.list("Revocation")
+            if not record.finalizers
+            and (expires := RevocationSpec.model_validate(record.spec).expires) is not None
+            and expires <= now
+        ]
 
     async def _repeat(self, unit: Callable[[Transaction], int]) -> int:
         total = 0
@@ -133,3 +156,17 @@ class Keeper:
     def _drop(self, what: str, tx: Transaction) -> int:
         before = now_text(tx.now - getattr(self._kept, what))
         return tx.ledger.run(_AGED_ROWS[what][0], _DROPS[what], {"before": before})
+
+
+def _let_go(tx: Transaction, records: list[Record]) -> int:
+    standing = [record for record in records if tx.stands(record)]
+    for record in standing:
+        tx.remove(record)
+    return len(standing)
+
+
+def _retell(tx: Transaction, records: list[Record]) -> int:
+    standing = [record for record in records if tx.stands(record)]
+    for record in standing:
+        tx.retell(record)
+    return len(standing)

@@ -43,6 +43,7 @@ _UPDATE_OBJECT: Final = (
                 "spec",
                 "status",
                 "sequence",
+                "about",
             )
         }
     )

@@ -253,6 +253,19 @@ class OrganisationModule(Row, table=True):
     sync_error: str | None = Field(sa_type=Text)
 
 
+class AccessCount(Row, table=True):
+    """How many calls of an organisation each boot of a worker has told of: a repeated message counts once."""
+
+    __tablename__ = "access_counts"
+    __table_args__ = (Index("access_counts_at", "at"),)
+
+    boot: str = Field(primary_key=True, sa_type=_TEXT)
+    organisation: str = Field(primary_key=True, sa_type=_TEXT)
+    module: str = Field(primary_key=True, sa_type=_TEXT)
+    count: int = Field(sa_type=BigInteger)
+    at: str = Field(sa_type=_TEXT)
+
+
 metadata = Row.metadata
 
 
@@ -272,5 +285,6 @@ DESIRED = table("desired")
 DESIRED_HEAD = table("desired_head")
 INSPECTIONS = table("inspections")
 ROW_EDITS = table("row_edits")
+ACCESS_COUNTS = table("access_counts")
 MODULE_ROWS = table("analytics_modules")
 ACCESS_ROWS = table("organisation_modules")

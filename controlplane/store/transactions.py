@@ -15,7 +15,7 @@ from sqlalchemy import bindparam, delete, insert, update
 from sqlalchemy.sql import Select
 
 from controlplane import errors
-from controlplane.store import claiming, desiring, encoding, mirroring
+from controlplane.store import claiming, desiring, encoding, mirroring, telling
 from controlplane.store.ledgers import Ledger
 from controlplane.store.readings import LEASE, Reading
 from controlplane.store.records import Claim, DesiredRow, Lease, OutboxRow, Record, RowEdit
@@ -55,6 +55,7 @@ class Transaction(Reading):
         self.ledger = ledger
         self.now = ledger.now
         """The moment of this transaction; the same for all of its writes."""
+        self._board = telling.Board(ledger, self._epoch)
         super().__init__(ledger.connection)
 
     @property
@@ -86,11 +87,13 @@ class Transaction(Reading):
             if row is not None:
                 raise errors.AlreadyExists(record.kind, record.name)
             stored = replace(record, revision=self.ledger.revision + 1)
+            self._board.check(stored)
             mirroring.put(self.ledger, None, stored)
             self.ledger.advance()
             self.ledger.insert_object(stored)
             self.ledger.log("ADDED", stored)
             self._keep(stored, manager, reason)
+            self._board.put(None, stored)
             return stored
         row = _current(row, record)
         values = encoding.object_row(record, int(row[-1]))
@@ -98,11 +101,13 @@ class Transaction(Reading):
             return record
         old = encoding.record(row)
         stored = replace(record, revision=self.ledger.revision + 1)
+        self._board.check(stored)
         mirroring.put(self.ledger, old, stored, same_spec=row[encoding.SPEC] == values["spec"])
         self.ledger.update_object({**values, "revision": self.ledger.advance()}, record.revision)
         self.ledger.log("MODIFIED", stored)
         if stored.generation != old.generation:
             self._keep(stored, manager, reason)
+        self._board.put(old, stored)
         return stored
 
     def remove(self, record: Record) -> Record:
@@ -119,7 +124,17 @@ class Transaction(Reading):
             self.ledger.wait(HISTORY, _DROP_HISTORY, {"uid_": record.uid})
             claiming.release(self.ledger, record.uid)
             mirroring.remove(self.ledger, record)
+            self._board.remove(record)
         return gone
+
+    def retell(self, record: Record) -> None:
+        """Have what workers know of a stored object set right; the same again writes nothing."""
+        self._open()
+        self._board.retell(record)
+
+    def settle(self) -> None:
+        """Write what is written once a unit; whoever runs a unit calls it at its end."""
+        self._board.settle()
 
     def transition(
         self, record: Record, to: str, reason: str, message: str, *, from_: str | None

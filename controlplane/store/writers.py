@@ -161,7 +161,9 @@ class Writer:
         try:
             if job.epoch is not None:
                 transaction.check_epoch(job.epoch)
-            return Done(job, job.unit(transaction))
+            result = job.unit(transaction)
+            transaction.settle()
+            return Done(job, result)
         except Exception as error:
             if ledger.writes == before and not ledger.spoiled and not isinstance(error, SQLAlchemyError):
                 return Done(job, error=error)

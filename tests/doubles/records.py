@@ -36,6 +36,11 @@ def access(organisation: str = "acme", module: str = "analytics-core", name: str
     )
 
 
+def of(kind: str, name: str, **spec: Any) -> Record:
+    """An object of any kind that is not stored yet."""
+    return Record(kind=kind, name=name, uid=str(uuid.uuid4()), generation=1, revision=0, created_at=BORN, spec=spec)
+
+
 def changed(record: Record, **spec: Any) -> Record:
     """The next generation of a record, with some fields of the spec changed."""
     return replace(record, generation=record.generation + 1, spec={**record.spec, **spec})

@@ -17,6 +17,7 @@ from schemas.reports import WorkerReport
 SPECS: dict[str, Json] = {
     "Module": {"entryPoint": "a.b:C"},
     "ModuleAccess": {"organisation": "o", "module": "m"},
+    "Revocation": {"issuer": "https://login.example", "subject": "s"},
     "ModuleEvent": {
         "module": "m",
         "uid": "u",

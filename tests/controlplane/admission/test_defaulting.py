@@ -16,6 +16,7 @@ SPECS: dict[str, Json] = {
     "Organisation": {},
     "ModuleAccess": {"organisation": "acme", "module": "analytics-core"},
     "FeatureFlag": {},
+    "Revocation": {"issuer": "https://login.example", "tokenId": "t"},
 }
 
 

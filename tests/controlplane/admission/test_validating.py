@@ -17,6 +17,7 @@ GOOD: dict[str, Json] = {
     "Organisation": {"displayName": "Acme"},
     "ModuleAccess": {"organisation": "acme", "module": "analytics_core"},
     "FeatureFlag": {"variants": {"on": True, "off": False}},
+    "Revocation": {"issuer": "https://login.example", "subject": "somebody"},
 }
 
 ARCHITECTURE: Json = {
@@ -183,7 +184,7 @@ def test_every_problem_is_told_at_once_and_says_what_is_allowed() -> None:
         ([], "", "not a list"),
         ("text", "", "not text"),
         (None, "", "not nothing"),
-        ({}, "/kind", "kind is missing; write Module, Organisation, ModuleAccess or FeatureFlag."),
+        ({}, "/kind", "kind is missing; write Module, Organisation, ModuleAccess, FeatureFlag or Revocation."),
         ({"kind": "module"}, "/kind", "Did you mean 'Module'?"),
         ({"kind": "Modul"}, "/kind", "Did you mean 'Module'?"),
         ({"kind": "orgs"}, "/kind", 'but is "orgs"'),
@@ -309,6 +310,35 @@ def test_metadata_is_in_kubernetes_syntax(pointer: str, metadata: Json, words: s
             "/spec/overrides/users/1/key",
             {"overrides": {"users": [{"key": "u", "variant": "on"}, {"key": "u", "variant": "off"}]}},
             "a second time",
+        ),
+        ("FeatureFlag", "/spec/rollout/variant", {"rollout": {"variant": "of"}}, "Did you mean 'off'"),
+        ("FeatureFlag", "/spec/rollout/percentage", {"rollout": {"percentage": 101}}, "100"),
+        (
+            "FeatureFlag",
+            "/spec/overrides/users/0/expires",
+            {"overrides": {"users": [{"key": "u", "variant": "on", "expires": "2030-01-31T12:00:00"}]}},
+            "with its zone",
+        ),
+        (
+            "FeatureFlag",
+            "/spec/overrides/organisations/0/key",
+            {"overrides": {"organisations": [{"key": "Acme", "variant": "on"}]}},
+            "must be in lower case",
+        ),
+        ("FeatureFlag", "/spec/prerequisites/0", {"prerequisites": ["thing"]}, "the flag itself"),
+        ("FeatureFlag", "/spec/targeting/iff", {"targeting": {"iff": [True, "on"]}}, "Did you mean 'if'"),
+        ("FeatureFlag", "/spec/targeting/if/0/log", {"targeting": {"if": [{"log": "x"}, "on"]}}, "no operator"),
+        ("FeatureFlag", "/spec/targeting", {"targeting": {"if": [], "or": []}}, "one operator"),
+        ("FeatureFlag", "/spec/targeting", {"targeting": {"in": ["x", ["y"] * 2000]}}, "at most 16 deep"),
+        ("FeatureFlag", "/spec/variants", {"variants": {str(n): n for n in range(101)}, "defaultVariant": "1"}, "100"),
+        ("Revocation", "/spec", {"tokenId": "t"}, "but tokenId and subject are given"),
+        ("Revocation", "/spec", {"subject": None}, "but none is given"),
+        ("Revocation", "/spec/organisation", {"subject": None, "organisation": "A"}, "must be in lower case"),
+        (
+            "Revocation",
+            "/spec/issuedBefore",
+            {"subject": None, "tokenId": "t", "issuedBefore": "2030-01-31T12:00:00Z"},
+            "names one token",
         ),
         ("ModuleAccess", "/spec/module", {"module": "A"}, "must be in lower case"),
         (

@@ -48,6 +48,27 @@ def test_ages_are_short(seconds: int, text: str) -> None:
     assert tables.age(now_text(NOW - timedelta(seconds=seconds)), NOW) == text
 
 
+def test_a_flag_shows_its_rollout_and_the_overrides_in_force() -> None:
+    overrides = [
+        {"key": "a", "variant": "on"},
+        {"key": "b", "variant": "on", "expires": "2000-01-01T00:00:00Z"},
+        {"key": "c", "variant": "on", "expires": "2100-01-01T00:00:00Z"},
+    ]
+    spec = {"state": "ENABLED", "killSwitch": False, "defaultVariant": "off", "overrides": {"users": overrides},
+            "rollout": {"percentage": 12.5, "bucketBy": "organisation"}, "targeting": {"var": "x"}}  # fmt: skip
+    row = tables.cells(kinds.BY_NAME["FeatureFlag"], {"metadata": {"name": "beta"}, "spec": spec}, NOW)
+    assert row[:6] == ["beta", "ENABLED", False, "off", "12.5% of organisations", 2]
+    assert row[7] == "yes"
+
+
+@pytest.mark.parametrize(
+    ("field", "text"), [("tokenId", "token x"), ("subject", "subject x"), ("organisation", "organisation x")]
+)
+def test_a_revocation_shows_what_it_shuts_out(field: str, text: str) -> None:
+    row = tables.cells(kinds.BY_NAME["Revocation"], {"metadata": {"name": "r"}, "spec": {field: "x"}}, NOW)
+    assert row[1] == text
+
+
 def test_an_object_without_birth_has_no_age() -> None:
     assert tables.age(None, NOW) == "<unknown>"
 

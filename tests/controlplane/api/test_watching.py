@@ -111,12 +111,13 @@ async def test_bookmarks_tell_how_far_everything_was_sent(parts: Parts, served: 
     async with served.watch(MODULES, allowWatchBookmarks="true") as watcher:
         await until(lambda: clock.sleepers >= 2)
         await parts.apply(organisation())
+        (stored,) = await parts.store.read(lambda reading: reading.list("Organisation"))
 
         async def told() -> bool:
             await clock.advance(10)
             event = await watcher.next()
             assert event["type"] == "BOOKMARK"
-            return bool(event["object"]["metadata"]["resourceVersion"] == str(parts.store.revision))
+            return bool(event["object"]["metadata"]["resourceVersion"] == str(stored.revision))
 
         check: Callable[[], Awaitable[bool]] = told
         await until(check, what="a bookmark at the organisation's revision")

@@ -1,5 +1,6 @@
 """The migrations build what the tables say."""
 
+import json
 import sys
 from typing import Any
 
@@ -9,6 +10,7 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from controlplane.store import engines, migrating, tables
+from tests.doubles import records
 from tests.doubles.databases import opened, sqlite_url
 
 
@@ -59,6 +61,22 @@ async def test_models_and_migrations_are_one_schema(empty_database_url: str, twi
         assert schema(left) == schema(right)
     migrated.dispose()
     made.dispose()
+
+
+async def test_accesses_from_before_are_found_by_their_organisation(database_url: str) -> None:
+    async with opened(database_url) as store:
+        await store.write(lambda tx: tx.put(records.access()))
+    older = engines.make(engines.parse(database_url))
+    with older.writer.begin() as connection:
+        connection.execute(text("UPDATE objects SET about = NULL"))
+        connection.execute(text("DROP TABLE access_counts"))
+        connection.execute(text(f"UPDATE {migrating.VERSION_TABLE} SET version_num = '0001'"))
+    older.dispose()
+    async with opened(database_url) as store:
+        await store.write(lambda tx: tx.put(records.access(module="pricing")))
+        row = await store.read(lambda reading: reading.desired_row("organisation.acme"))
+    assert row is not None
+    assert list(json.loads(row.payload)["accesses"]) == ["analytics-core", "pricing"]
 
 
 async def test_an_up_to_date_database_does_not_load_alembic(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:

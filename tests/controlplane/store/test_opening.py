@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from controlplane import errors
-from controlplane.store import stores
+from controlplane.store import migrating, stores
 from schemas.kits.clocks import SystemClock
 from tests.doubles import records
 from tests.doubles.databases import opened, sqlite_url
@@ -119,7 +119,7 @@ async def test_a_newer_schema_is_not_touched(database_url: str) -> None:
         await store.write(lambda tx: tx.put_inspection("k", {}))
     set_version(database_url, "9999")
     await refused(database_url, r"written by a newer modplane \(schema 9999")
-    set_version(database_url, "0001")
+    set_version(database_url, migrating.HEAD)
     async with opened(database_url) as store:
         assert await store.read(lambda reading: reading.inspection("k")) == {}
 
