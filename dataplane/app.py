@@ -22,7 +22,7 @@ import uvloop
 from dataplane import doors, recycling
 from dataplane.agent import agents
 from dataplane.gateway import dispatching, hosting, pages, watching
-from dataplane.runtime import hosts, sharing, turns
+from dataplane.runtime import confiding, hosts, masking, sharing, turns
 from dataplane.settings import Settings, load
 from schemas.kits import endings, logs
 from schemas.kits.clocks import SystemClock
@@ -38,6 +38,8 @@ _LOOK_SECONDS = 3.0
 def main(arguments: list[str]) -> int:
     """Run one worker until it is told to end; returns the exit code."""
     settings = load(arguments)
+    masking.veil()
+    module_secrets = confiding.Secrets.taken(os.environ, settings.secrets_dir)
     logs.configure(settings.log_level, settings.log_format)
     try:
         shared = _shared_socket(settings)
@@ -46,7 +48,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"modplane worker: {error}\n")
         return 1
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Worker(settings, shared, own).run())
+        return runner.run(Worker(settings, shared, own, module_secrets).run())
 
 
 def _shared_socket(settings: Settings) -> socket.socket:
@@ -58,8 +60,11 @@ def _shared_socket(settings: Settings) -> socket.socket:
 class Worker:
     """The parts of one worker process."""
 
-    def __init__(self, settings: Settings, shared: socket.socket, own: socket.socket) -> None:
+    def __init__(
+        self, settings: Settings, shared: socket.socket, own: socket.socket, module_secrets: confiding.Secrets
+    ) -> None:
         self._settings = settings
+        self._secrets = module_secrets
         self._shared = shared
         self._boot = secrets.token_hex(4)
         self._started = datetime.now(UTC)
@@ -113,6 +118,7 @@ class Worker:
             code_root=settings.code_root,
             last_good=settings.last_good,
             trusted=TrustedKeys(settings.trusted_keys),
+            secrets=self._secrets,
         )
 
     def _make_watchdog(self, agent: agents.Agent) -> watching.Watchdog:

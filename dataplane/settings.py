@@ -49,6 +49,11 @@ class Settings(Options):
     unknown key signs.  Default ``DATA_DIR/trusted-keys.json``, which the control plane writes.  Without it nothing is
     believed."""
 
+    secrets_dir: Path | None = None
+    """Folder of files whose names are those of secrets and whose text is theirs: ``secret://api-key`` is ``api-key``
+    in it.  Default none: secrets are looked for in the environment only (``MODPLANE_SECRET_API_KEY``), which comes
+    first anyway."""
+
     listen_fd: int = -1
     """File descriptor of a listening socket that is shared with other workers; -1 (the default): open one of
     ``DATA_HOST`` and ``DATA_PORT``.  ``modplane up`` hands one down, so that a restart refuses no connection."""

@@ -14,8 +14,9 @@ are the real ones.  For module authors' tests; nothing here is used by a running
 """
 
 import asyncio
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
@@ -25,6 +26,7 @@ import httpx
 from dataplane import doors
 from dataplane.errors import DataPlaneError
 from dataplane.gateway import hosting
+from dataplane.runtime import confiding
 from dataplane.sdk import BaseModuleRouter
 from dataplane.workshop import benches, developing, showing
 from schemas.meta import Json
@@ -59,14 +61,20 @@ class ModuleClient(httpx.Client):
 
 @contextmanager
 def load(
-    path: Path | str, name: str | None = None, *, config: Json | None = None, guarded: bool = True
+    path: Path | str,
+    name: str | None = None,
+    *,
+    config: Json | None = None,
+    secrets: Mapping[str, str] | None = None,
+    guarded: bool = True,
 ) -> Iterator[ModuleClient]:
     """Serve the module at ``path`` (its folder or file) and yield a client of it.
 
-    ``name``: which one, if there are several.  ``config``: instead of the manifest's.  Not ``guarded``: every route
-    answers to anybody, so that handlers can be tested without tokens.  Raises `ModuleRefused`.
+    ``name``: which one, if there are several.  ``config``: instead of the manifest's.  ``secrets``: values by name
+    for its ``secret://name``; others are looked for where a worker would.  Not ``guarded``: every route answers to
+    anybody, so that handlers can be tested without tokens.  Raises `ModuleRefused`.
     """
-    with _Gateway(Path(path), config=config, guarded=guarded) as gateway:
+    with _Gateway(Path(path), config=config, secrets=secrets, guarded=guarded) as gateway:
         modules = gateway.host.snapshot.modules
         if name is None and len(modules) != 1:
             raise ModuleRefused("SeveralModules", f"{path} has {', '.join(sorted(modules))}; name one of them")
@@ -81,11 +89,12 @@ def load(
 class _Gateway:
     """A gateway in a thread of its own, with the modules of one path."""
 
-    def __init__(self, path: Path, *, config: Json | None, guarded: bool) -> None:
+    def __init__(self, path: Path, *, config: Json | None, secrets: Mapping[str, str] | None, guarded: bool) -> None:
         self.host = hosting.Host(grace=1.0)
         self.url = ""
         self._path = path
         self._config = config
+        self._secrets = confiding.Secrets.of(os.environ, secrets)
         self._guarded = guarded
         self._refused: list[benches.Told] = []
         self._failure: BaseException | None = None
@@ -120,7 +129,14 @@ class _Gateway:
         door = doors.open_socket("127.0.0.1", 0)
         server = developing.serve(self.host, door)
         serving = asyncio.create_task(server.run_own_door(), name="own door")
-        bench = benches.Bench(self._path, self.host, self._told, guarded=self._guarded, config=self._config)
+        bench = benches.Bench(
+            self._path,
+            self.host,
+            self._told,
+            guarded=self._guarded,
+            config=self._config,
+            secrets=self._secrets,
+        )
         with bench:
             try:
                 await bench.refresh()

@@ -1,7 +1,9 @@
 """A module's configuration against the schema that it brings along (JSON Schema, draft 2020-12 by default).
 
 Always holds: nothing is fetched (references stay inside the schema), regular expressions cannot explode, and a
-schema that multiplies itself through references is refused before it is used.  Called by `modulerules`.
+schema that multiplies itself through references is refused before it is used.  A ``secret://name`` has to stand where
+the schema has a text; which one is known to the workers alone, so nothing more is asked of it.  Called by
+`modulerules`.
 """
 
 import itertools
@@ -11,7 +13,16 @@ from typing import Any, Final, TypeAlias
 import jsonschema_rs
 
 from controlplane.admission import budgeting, wording
+from schemas import references
 from schemas.meta import Json
+
+_KINDS: Final = jsonschema_rs.ValidationErrorKind
+_FORM: Final = (
+    *(_KINDS.Constant, _KINDS.Enum, _KINDS.Format, _KINDS.MinLength, _KINDS.MaxLength, _KINDS.Pattern),
+    *(_KINDS.BacktrackLimitExceeded, _KINDS.RegexEngineFailure),
+)
+"""What a schema may ask of a text's form."""
+_EITHER: Final = (_KINDS.AnyOf, _KINDS.OneOfNotValid)
 
 Finding: TypeAlias = tuple[str, list[str | int], str]
 """(``configSchema`` or ``config``, path inside it, message)."""
@@ -53,7 +64,8 @@ def _findings(validator: Any, config: Json, visits: int) -> Iterator[Finding]:
     if validator.is_valid(config):
         return
     errors = validator.iter_errors(config) if visits <= LISTED_VISITS else [_first_error(validator, config)]
-    for error in itertools.islice(errors, MAX_FINDINGS):
+    misfits = (error for error in errors if not _about_a_secret(error))
+    for error in itertools.islice(misfits, MAX_FINDINGS):
         yield "config", list(error.instance_path), f"{_first_line(error.message)}{_hint(error)} (by spec.configSchema)."
 
 
@@ -65,9 +77,19 @@ def _first_error(validator: Any, config: Json) -> Any:
     raise AssertionError("what is_valid refuses, validate refuses")
 
 
+def _about_a_secret(error: Any) -> bool:
+    """Whether a misfit is only that a reference is not of the form that the secret itself should have."""
+    kind = error.kind
+    if isinstance(kind, _EITHER):
+        return any(all(map(_about_a_secret, branch)) for branch in kind.context)
+    return (
+        isinstance(kind, _FORM) and isinstance(error.instance, str) and references.name_of(error.instance) is not None
+    )
+
+
 def _hint(error: Any) -> str:
     kind = error.kind
-    if isinstance(kind, jsonschema_rs.ValidationErrorKind.Enum) and isinstance(error.instance, str):
+    if isinstance(kind, _KINDS.Enum) and isinstance(error.instance, str):
         return wording.suggestion(error.instance, [option for option in kind.options if isinstance(option, str)])
     return ""
 

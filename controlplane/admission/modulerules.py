@@ -13,7 +13,7 @@ from typing import Final
 
 from nodesemver import make_range
 
-from controlplane.admission import configuring, naming, pointers, ruling, wording
+from controlplane.admission import configuring, naming, pointers, referring, ruling, wording
 from controlplane.admission.ruling import Draft, violation
 from schemas import names
 from schemas.problems import Violation
@@ -165,7 +165,11 @@ def placement(draft: Draft) -> Iterator[Violation]:
 
 
 def configuration(draft: Draft) -> Iterator[Violation]:
-    """``configSchema`` is a JSON Schema, and ``config`` satisfies it."""
+    """``config`` holds no secret; ``configSchema`` is a JSON Schema, and ``config`` satisfies it."""
+    secrets = list(referring.secrets(draft, "/spec/config"))
+    if secrets:  # the schema's words would repeat what they are about
+        yield from secrets
+        return
     schema = draft.at("/spec/configSchema", dict)
     if not schema:
         return

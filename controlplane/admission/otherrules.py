@@ -7,7 +7,7 @@ tenant and a module by names that can exist; a revocation that passes shuts out 
 from collections.abc import Iterator
 from typing import Final
 
-from controlplane.admission import pointers, ruling, wording
+from controlplane.admission import pointers, referring, ruling, wording
 from controlplane.admission.ruling import Draft, Rule, violation
 from schemas import targeting
 from schemas.problems import Violation
@@ -19,7 +19,8 @@ _REVOKED: Final = ("tokenId", "subject", "organisation")
 
 
 def access(draft: Draft) -> Iterator[Violation]:
-    """Both ends are names; nobody is allowed and denied at once."""
+    """Both ends are names; nobody is allowed and denied at once; the configuration holds no secret."""
+    yield from referring.secrets(draft, "/spec/configuration")
     for part in ("organisation", "module"):
         yield from ruling.reference(draft, f"/spec/{part}")
     denied = {user for _, user in draft.texts("/spec/usersDenied")}

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
+from schemas import references
 from schemas.kits.backoffs import Backoff
 
 LOG_BYTES: Final = 32 * 1024 * 1024
@@ -35,6 +36,8 @@ class Plan:
     """How long it may take to end when asked, beside the ``drainSeconds`` of its ready line."""
     pass_fds: tuple[int, ...] = ()
     environment: tuple[tuple[str, str], ...] = ()
+    confided: bool = False
+    """Whether it gets the secrets that our environment holds for modules."""
     answers: Callable[[], bool] | None = None
     """For a child that prints no ready line: whether it works now."""
     attempts: int = 1
@@ -139,7 +142,7 @@ class Child:
             pass_fds=self.plan.pass_fds,
             start_new_session=True,
             limit=1 << 20,
-            env={**os.environ, **dict(self.plan.environment)},
+            env=self._environment(),
         )
         self._first_words = ()
         self.pid = process.pid
@@ -156,6 +159,14 @@ class Child:
             self.on_pid(f"-{process.pid}")
             hearing.cancel()
         return code
+
+    def _environment(self) -> dict[str, str]:
+        ours = {
+            name: value
+            for name, value in os.environ.items()
+            if self.plan.confided or not name.startswith(references.ENVIRONMENT)
+        }
+        return ours | dict(self.plan.environment)
 
     async def _hear(self, process: asyncio.subprocess.Process, log: int) -> None:
         assert process.stdout is not None, "started with a pipe"

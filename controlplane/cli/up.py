@@ -162,7 +162,7 @@ def _worker(name: str, labels: str, door: socket.socket, common: list[object]) -
     words = supervising.python("dataplane", "worker", "--id", name, *common, door.fileno())
     if labels:
         words += ["--labels", labels]
-    return children.Plan(name, words, stop_seconds=15, pass_fds=(door.fileno(),), attempts=_ATTEMPTS)
+    return children.Plan(name, words, stop_seconds=15, pass_fds=(door.fileno(),), attempts=_ATTEMPTS, confided=True)
 
 
 async def _run(system: supervising.System, modules: Path) -> int:

@@ -33,7 +33,7 @@ from dataplane.agent import (
 )
 from dataplane.agent.keeping import Place, Slot
 from dataplane.gateway import hosting, serving, watching
-from dataplane.runtime import building, hosts
+from dataplane.runtime import building, confiding, hosts
 from schemas import names
 from schemas.documents import DesiredDocument
 from schemas.kits.clocks import Clock, SystemClock
@@ -114,6 +114,7 @@ class Agent:
         code_root: Path,
         last_good: Path,
         trusted: TrustedKeys,
+        secrets: confiding.Secrets = building.NO_SECRETS,
         clock: Clock | None = None,
         build: loading.Build | None = None,
         beat_seconds: float = 2.0,
@@ -126,7 +127,7 @@ class Agent:
         self._nats_url = nats_url
         self._last_good = last_good
         self._trusted = trusted
-        self._build = build or _builder(code_root)
+        self._build = build or _builder(code_root, secrets)
         self._beat_seconds = beat_seconds
         self._report_seconds = report_seconds
         self._load_seconds = load_seconds
@@ -501,10 +502,15 @@ class _Life:
             await self._clock.sleep(_LAG_SECONDS)
 
 
-def _builder(code_root: Path) -> loading.Build:
+def _builder(code_root: Path, secrets: confiding.Secrets) -> loading.Build:
     def build(module: holding.Wanted) -> serving.Loaded:
         return building.build(
-            module.desired, name=module.name, uid=module.uid, generation=module.generation, code_root=code_root
+            module.desired,
+            name=module.name,
+            uid=module.uid,
+            generation=module.generation,
+            code_root=code_root,
+            secrets=secrets,
         )
 
     return build

@@ -337,9 +337,10 @@ class Applier:
         try:
             served = await self._loader.load(module)
         except LoadFailed as error:
-            if len(self._quarantine) >= _QUARANTINE_SIZE:
-                self._quarantine.pop(next(iter(self._quarantine)))
-            self._quarantine[planning.fingerprint(module, self._host_version)] = (error.reason, error.message)
+            if planning.fails_alike(module):
+                if len(self._quarantine) >= _QUARANTINE_SIZE:
+                    self._quarantine.pop(next(iter(self._quarantine)))
+                self._quarantine[planning.fingerprint(module, self._host_version)] = (error.reason, error.message)
             raise
         instance = served.instance
         assert instance is not None, "a loaded module has an instance"

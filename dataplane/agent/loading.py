@@ -2,7 +2,8 @@
 
 An author's import may hang for ever, and a thread cannot be ended: at the deadline the thread is left behind (it
 is a daemon and throws its late result away), and the next build gets a new one.  While a build runs beside requests
-the interpreter's switch interval is short, so that the serving loop gets its turns.  Called by
+the interpreter's switch interval is short, so that the serving loop gets its turns.  What is said of a failure names no
+secret's value.  Called by
 `dataplane.agent.applying`; goes to `dataplane.runtime.building` and `dataplane.gateway.serving`.
 """
 
@@ -16,9 +17,9 @@ from dataclasses import dataclass
 import structlog
 
 from dataplane.agent.holding import Wanted
-from dataplane.errors import LoadFailed, StartFailed
+from dataplane.errors import DataPlaneError, LoadFailed, StartFailed
 from dataplane.gateway import serving
-from dataplane.runtime import turns
+from dataplane.runtime import masking, turns
 from schemas.kits.clocks import Clock
 
 logger = structlog.get_logger("dataplane.agent.loading")
@@ -98,7 +99,13 @@ class Loader:
             except RuntimeError:  # the loop is closed: the process ends
                 return
 
-    def _outcome(self, module: Wanted) -> "serving.Served | Exception":
+    def _outcome(self, module: Wanted) -> serving.Served | DataPlaneError:
+        made = self._made(module)
+        if isinstance(made, DataPlaneError):
+            made.message = masking.mask.text(made.message)
+        return made
+
+    def _made(self, module: Wanted) -> serving.Served | DataPlaneError:
         try:
             instance = self._build(module)
         except (LoadFailed, StartFailed) as error:

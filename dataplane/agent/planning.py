@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from dataplane.agent.holding import Wanted
+from schemas import references
 from schemas.documents import canonical_json
 from schemas.module import DesiredModule
 
@@ -90,6 +91,11 @@ def fingerprint(module: Wanted, host_version: str) -> Fingerprint:
     return canonical_json(
         [desired.digest, desired.source_path, desired.entry_point, desired.config, sorted(routes), host_version]
     )
+
+
+def fails_alike(module: Wanted) -> bool:
+    """Whether one failure to load tells of every other with this fingerprint: not if secrets took part in it."""
+    return not references.mentioned(module.desired.config)
 
 
 def keeps_instance(old: Wanted, new: Wanted) -> bool:

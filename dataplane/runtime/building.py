@@ -1,5 +1,7 @@
 """Build one generation of a module into an instance that can be started, called, stopped and unloaded.
 
+Here, and nowhere else, secrets take the place of their references; an instance has them in its module's ``config``.
+
 `build` runs in the agent's thread; everything of `Instance` but `unload` runs on the serving loop.  An instance is
 never changed: another code or configuration is another instance, and both live until the older one is drained.
 """
@@ -9,13 +11,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from fastapi import FastAPI
 
 from dataplane.errors import LoadFailed, StartFailed
-from dataplane.runtime import assembling, collecting, forgetting, lifespans
+from dataplane.runtime import assembling, collecting, confiding, forgetting, lifespans
 from dataplane.runtime.importing import Code, library
 from dataplane.sdk import BaseModuleRouter
 from schemas import digests
@@ -23,6 +25,10 @@ from schemas.module import DesiredModule, DesiredRoute
 from schemas.policies import EffectivePolicy
 
 logger = structlog.get_logger("dataplane.runtime.building")
+
+
+NO_SECRETS: Final = confiding.Secrets()
+"""Whatever is referred to is missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +110,25 @@ class Instance:
         return remains
 
 
-def build(desired: DesiredModule, *, name: str, uid: str, generation: int, code_root: Path) -> Instance:
+def build(
+    desired: DesiredModule,
+    *,
+    name: str,
+    uid: str,
+    generation: int,
+    code_root: Path,
+    secrets: confiding.Secrets = NO_SECRETS,
+) -> Instance:
     """Import and assemble what ``desired`` names from ``code_root/<hex of the digest>``.
 
-    LoadFailed if it will fail again; StartFailed (retryable, ``CodeMissing``) if the code is not on this machine.
+    LoadFailed if it will fail again; StartFailed (retryable) if the code (``CodeMissing``) or a secret
+    (``SecretMissing``, ``SecretRefused``) cannot be had on this machine.
     """
     code = locate(desired, code_root)
+    config = secrets.revealed(desired.config)
     library.acquire(code)
     try:
-        assembled = assembling.assemble(code, desired.entry_point, desired.config, version=desired.version)
+        assembled = assembling.assemble(code, desired.entry_point, config, version=desired.version)
         routes = _agreed(assembled.routes, desired.routes)
         forgetting.remember_calls(route.endpoint for route in routes)
     except BaseException:

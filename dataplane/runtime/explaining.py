@@ -1,13 +1,14 @@
 """Tell a module's author what went wrong, in which of their own files and lines.
 
 Pure over an exception.  Places are relative to the packed source (``analytics_core/models.py:12``), names are the
-author's own; what the host adds to a traceback is left out.
+author's own; what the host adds to a traceback is left out, and so are the values of secrets.
 """
 
 import traceback
 from collections.abc import Iterable
 from types import CodeType
 
+from dataplane.runtime import masking
 from dataplane.runtime.importing import Code
 
 _TEXT_MAX = 2_000
@@ -17,7 +18,7 @@ _TABLE_TWICE = "is already defined for this MetaData instance"
 def explain(error: BaseException, code: Code) -> str:
     """``file:line: Type: text``, with what to do next where we know it."""
     place = place_of(error, code)
-    text = _shorten(code.plain(_text(error)).replace(f"{code.folder}/", ""))
+    text = _shorten(masking.mask.text(code.plain(_text(error)).replace(f"{code.folder}/", "")))
     hint = _hint(error, code)
     return f"{place}: {text}{hint}" if place else f"{text}{hint}"
 

@@ -17,7 +17,7 @@ from dataplane.agent import loading
 from dataplane.agent.holding import Wanted
 from dataplane.errors import LoadFailed, StartFailed
 from dataplane.gateway import hosting, serving
-from dataplane.runtime import building
+from dataplane.runtime import building, confiding
 from dataplane.workshop import inspecting, manifests, refusing, sources
 from dataplane.workshop.manifests import Manifest
 from schemas import digests
@@ -62,6 +62,7 @@ class Bench:
         check: Check | None = None,
         guarded: bool = True,
         config: Json | None = None,
+        secrets: confiding.Secrets = building.NO_SECRETS,
         clock: Clock | None = None,
     ) -> None:
         self._path = path
@@ -71,6 +72,7 @@ class Bench:
         self._check = check
         self._guarded = guarded
         self._config = config
+        self._secrets = secrets
         self._loader = loading.Loader(self._build, clock or SystemClock())
         self._folder = tempfile.TemporaryDirectory(prefix="modplane-dev-", ignore_cleanup_errors=True)
         self.code_root = Path(self._folder.name).resolve() / "code"
@@ -221,6 +223,7 @@ class Bench:
             uid=wanted.uid,
             generation=wanted.generation,
             code_root=self.code_root,
+            secrets=self._secrets,
         )
 
     async def _remove(self, wanted: Iterable[str], unsure: bool, found: sources.Findings) -> None:

@@ -7,6 +7,7 @@ Ctrl-C, SIGTERM, or the end of a piped standard input.
 import argparse
 import asyncio
 import contextlib
+import os
 import socket
 import sys
 from collections.abc import AsyncIterator
@@ -18,6 +19,7 @@ import watchfiles
 
 from dataplane import doors
 from dataplane.gateway import dispatching, hosting, pages
+from dataplane.runtime import confiding, masking
 from dataplane.workshop import benches, inspecting, showing, sources
 from schemas.kits import endings
 from schemas.meta import Json
@@ -47,15 +49,18 @@ def main(arguments: list[str]) -> int:
         where = f"{options.host}:{options.port}"
         sys.stderr.write(f"modplane dev: cannot listen on {where}: {why}; choose another with --port, or 0\n")
         return 1
+    masking.veil()
+    secrets = confiding.Secrets.of(os.environ)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Developing(options.path, door, guarded=not options.no_auth).run())
+        return runner.run(Developing(options.path, door, guarded=not options.no_auth, secrets=secrets).run())
 
 
 class Developing:
     """One session at the bench."""
 
-    def __init__(self, path: Path, door: socket.socket, *, guarded: bool) -> None:
+    def __init__(self, path: Path, door: socket.socket, *, guarded: bool, secrets: confiding.Secrets) -> None:
         self._path = path
+        self._secrets = secrets
         self._guarded = guarded
         self._host = hosting.Host(grace=_GRACE_SECONDS)
         self._server = serve(self._host, door)
@@ -74,6 +79,7 @@ class Developing:
             inspect=inspector.inspect,
             check=admission,
             guarded=self._guarded,
+            secrets=self._secrets,
         )
         show.places(bench.roots, bench.code_root)
         show.listen()

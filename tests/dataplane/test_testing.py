@@ -88,3 +88,38 @@ def test_a_module_that_cannot_be_served_says_where(tmp_path: Path) -> None:
         testing.load(tmp_path / "no"),
     ):
         pass
+
+
+CONFIDED = SMALL.replace(
+    'version="1.0.0"', 'version="1.0.0", default_config={"key": "secret://api-key", "other": ["secret://other"]}'
+)
+
+
+def test_secrets_are_given_by_name_or_found_where_a_worker_finds_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = write(tmp_path, {"small.py": CONFIDED}) / "small.py"
+    monkeypatch.setenv("MODPLANE_SECRET_OTHER", "of the environment")
+    with testing.load(place, secrets={"api-key": "given here"}) as client:
+        assert client.get("/hello").json()["config"] == {"key": "given here", "other": ["of the environment"]}
+    with pytest.raises(testing.ModuleRefused, match="secret://api-key: ") as caught, testing.load(place):
+        pass
+    assert caught.value.reason == "SecretMissing"
+
+
+def test_a_refusal_does_not_tell_a_secret(tmp_path: Path) -> None:
+    failing = CONFIDED.replace(
+        "    def register_routes(self, router):",
+        "    def register_routes(self, router):\n"
+        "        path = '/' + self.config['key']\n"
+        "        if 'secret:' not in path: router.add_api_route(path, lambda: 1)",
+    )
+    place = write(tmp_path, {"small.py": failing}) / "small.py"
+    with (
+        pytest.raises(testing.ModuleRefused) as caught,
+        testing.load(place, secrets={"api-key": "path-of-c4nary", "other": ""}, config={"key": "secret://api-key"}),
+    ):
+        pass
+    assert caught.value.reason == "RoutesDiffer"
+    assert "GET /secret://api-key" in caught.value.message
+    assert "c4nary" not in caught.value.message

@@ -15,6 +15,7 @@ from dataplane.errors import LoadFailed, StartFailed
 from dataplane.gateway import hosting, serving
 from schemas import documents
 from schemas.kits.backoffs import Backoff
+from schemas.meta import Json
 from schemas.module import DesiredModule, Limits
 from tests.doubles.clock import FakeClock
 from tests.doubles.modules import FakeInstance
@@ -93,10 +94,11 @@ def wanted(
     generation: int = 1,
     selector: dict[str, str] | None = None,
     limits: Limits | None = None,
+    config: Json | None = None,
 ) -> holding.Wanted:
     desired = DesiredModule(
         entry_point="a:A", digest="sha256:" + "0" * 64, source_path="a", namespace=name, version=version,
-        config={"version": version}, worker_selector=selector or {}, limits=limits or Limits(),
+        config={"version": version, **(config or {})}, worker_selector=selector or {}, limits=limits or Limits(),
         routes=FakeInstance(register).desired.routes,
     )  # fmt: skip
     digest = documents.payload_digest(documents.canonical_json(desired.wire()))
@@ -183,6 +185,22 @@ async def test_a_rejected_generation_keeps_the_last_good_one_and_is_not_tried_ag
     await rig.quiet()
     assert rig.serving["a"] == ("u1", 4)
     assert [each.module for each in rig.applier.rejected()] == ["b"]
+
+
+async def test_a_failure_in_which_a_secret_took_part_says_nothing_of_the_next_generation(rig: Rig) -> None:
+    confided: Json = {"key": ["secret://api-key"]}
+    rig.broken["2"] = LoadFailed("CreateFailed", "a.py:3: the key is malformed")
+    rig.applier.want({"a": wanted("a", "2", config=confided)})
+    await rig.quiet()
+    rig.applier.want({"b": wanted("b", "2", config=confided)})
+    await rig.quiet()
+    assert rig.builds == ["a 2", "b 2"]
+    del rig.broken["2"]
+    rig.applier.want({"a": None})
+    await rig.quiet()
+    rig.applier.want({"a": wanted("a", "2", uid="u2", config=confided)})
+    await rig.quiet()
+    assert rig.serving == {"a": ("u2", 1)}
 
 
 async def test_going_back_to_what_serves_needs_no_build(rig: Rig) -> None:

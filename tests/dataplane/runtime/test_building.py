@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from dataplane.errors import LoadFailed, StartFailed
-from dataplane.runtime import building, turns
+from dataplane.runtime import building, confiding, turns
 from dataplane.runtime.building import Instance
 from schemas.policies import OPEN
 from tests.doubles import sources
@@ -28,11 +28,18 @@ HEAD = "from dataplane.sdk import BaseModuleRouter, ModuleMetadata, require_modu
 def make(tmp_path: Path) -> Iterator[Make]:
     instances: list[Instance] = []
 
-    def made(files: dict[str, str] | str, entry_point: str, routes: list[tuple[str, str]], **more: Any) -> Instance:
+    def made(
+        files: dict[str, str] | str,
+        entry_point: str,
+        routes: list[tuple[str, str]],
+        *,
+        secrets: confiding.Secrets = building.NO_SECRETS,
+        **more: Any,
+    ) -> Instance:
         top = entry_point.split(":", maxsplit=1)[0].split(".", maxsplit=1)[0]
         digest = sources.store(tmp_path, {f"{top}.py": files} if isinstance(files, str) else files)
         wanted = sources.desired(digest, entry_point, routes, **more)
-        instances.append(building.build(wanted, name=top, uid="u", generation=1, code_root=tmp_path))
+        instances.append(building.build(wanted, name=top, uid="u", generation=1, code_root=tmp_path, secrets=secrets))
         return instances[-1]
 
     yield made
@@ -364,3 +371,41 @@ def test_middleware_and_lifespan_of_a_module_are_its_own(make: Make) -> None:
 
     asyncio.run(live())
     assert vars(type(instance.module))["log"] == ["begin", "startup", "shutdown", "end"]
+
+
+CONFIDED = (
+    HEAD
+    + """
+class M(BaseModuleRouter):
+    metadata = ModuleMetadata(module_id="m", version="1.0.0")
+
+    def register_routes(self, router):
+        if self.config.get("fail"):
+            raise ValueError(f"cannot use {self.config}")
+
+    async def on_startup(self):
+        raise ValueError(f"no luck with {self.config['key']!r}")
+"""
+)
+
+
+def test_a_built_module_has_values_where_its_configuration_has_references(make: Make) -> None:
+    secrets = confiding.Secrets({"MODPLANE_SECRET_API_KEY": "built-in-c4nary"})
+    instance = make(CONFIDED, "m:M", [], config={"key": "secret://api-key", "other": 1}, secrets=secrets)
+    assert instance.module.config == {"key": "built-in-c4nary", "other": 1}
+    assert instance.desired.config == {"key": "secret://api-key", "other": 1}
+    with pytest.raises(StartFailed, match="ValueError: no luck with 'secret://api-key'"):
+        asyncio.run(instance.start(5))
+
+
+def test_what_a_build_says_of_its_failure_has_references_where_the_code_saw_values(make: Make) -> None:
+    secrets = confiding.Secrets({"MODPLANE_SECRET_API_KEY": "built-in-c4nary"})
+    with pytest.raises(LoadFailed) as caught:
+        make(CONFIDED, "m:M", [], config={"key": "secret://api-key", "fail": True}, secrets=secrets)
+    assert "ValueError: cannot use {'key': 'secret://api-key', 'fail': True}" in caught.value.message
+
+
+def test_without_its_secret_nothing_is_built(make: Make) -> None:
+    with pytest.raises(StartFailed, match="secret://api-key") as caught:
+        make("raise AssertionError('imported')", "m:M", [], config={"key": "secret://api-key"})
+    assert caught.value.reason == "SecretMissing"
