@@ -99,7 +99,9 @@ class Engines:
         reconciler = looping.Reconciler(
             self._store, self._clock, self.inspector, self.fleet, self._epoch, code_root=self._code_root
         )
-        messenger = messengers.Messaging(self._store, self._link, self._clock, self._epoch, self.fleet, self._scribe)
+        messenger = messengers.Messaging(
+            self._store, self._link, self._clock, self._epoch, self.fleet, self._scribe, _tell_unstored
+        )
         self.discovery.carrier.wake = reconciler.wake
         own = writing.Writer(self._store, self._clock, self.discovery, epoch=self._epoch)
         for writer in (*self.discovery.writers, own):
@@ -189,8 +191,7 @@ class ControlPlane:
     def _announce(self, door: socket.socket) -> None:
         address = _url(door)
         logger.info("control plane answers", address=address)
-        sys.stdout.write(json.dumps({"event": "ready", "address": address}) + "\n")
-        sys.stdout.flush()
+        _say("ready", address=address)
 
     def _readiness(self) -> Json:
         """Named checks: whether each part works, why not, and since when."""
@@ -257,6 +258,17 @@ def _scribe(chosen: settings.Settings) -> comparing.Scribe:
             f"the keys of desired state cannot be written to {error.filename}: {error}"
         ) from error
     return comparing.Scribe(signer, trusted)
+
+
+def _say(event: str, **more: str) -> None:
+    """One line on standard output, for who supervises this process."""
+    sys.stdout.write(json.dumps({"event": event, **more}) + "\n")
+    sys.stdout.flush()
+
+
+def _tell_unstored(reason: str) -> None:
+    """NATS stores nothing: only who runs the server can help."""
+    _say("unstored", reason=reason)
 
 
 def _open_door(chosen: settings.Settings) -> socket.socket:

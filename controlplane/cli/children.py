@@ -2,7 +2,8 @@
 
 Each child has its own session (so Ctrl-C reaches `up` alone), a pipe as standard input (its end means that `up` is
 gone) and its log file as standard error, so that logging never fails when `up` is gone.  A line of JSON with
-``"event": "ready"`` on standard output says that it works, one with ``"event": "recycle"`` that it wants a successor.
+``"event": "ready"`` on standard output says that it works, one with ``"event": "recycle"`` that it wants a successor,
+one with ``"event": "unstored"`` that NATS stores nothing of what it is given.
 """
 
 import asyncio
@@ -72,6 +73,8 @@ class Child:
         self.on_ready: Callable[[], None] = lambda: None
         self.on_recycle: Callable[[str], None] = lambda reason: None
         """Hears why it wants to be replaced."""
+        self.on_unstored: Callable[[str], None] = lambda reason: None
+        """Hears why NATS is thought to store nothing."""
         self.on_pid: Callable[[str], None] = lambda line: None
         """Hears ``+PID`` and ``-PID``."""
         self._told = told
@@ -116,6 +119,11 @@ class Child:
             self._told(f"{self.plan.name} did not end within {patience:.0f} s; killing it")
             self.kill()
             await process.wait()
+
+    def restart(self) -> None:
+        """Ask it to end; it is started again as after any death."""
+        if self._process is not None and self._process.returncode is None:
+            _signal(self._process.pid, signal.SIGTERM, group=False)
 
     def forget(self) -> None:
         """Nobody will ask any more whether it became ready."""
@@ -185,8 +193,9 @@ class Child:
                 self._is_ready(said)
                 continue
             os.write(log, line)
-            if said.get("event") == "recycle":
-                self.on_recycle(str(said.get("reason", "it gave no reason")))
+            listener = {"recycle": self.on_recycle, "unstored": self.on_unstored}.get(str(said.get("event")))
+            if listener is not None:
+                listener(str(said.get("reason", "it gave no reason")))
 
     def _is_ready(self, said: dict[str, Any]) -> None:
         self.facts = said

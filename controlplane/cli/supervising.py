@@ -10,15 +10,19 @@ import asyncio
 import contextlib
 import functools
 import os
+import shutil
 import signal
 import socket
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from controlplane.cli import children, endpoints, exits, folders, guarding, rolling
+
+_ROOM_BYTES: Final = 16 << 20
+"""What the disk has to have free so that a restart of NATS helps."""
 
 Told = Callable[[str], None]
 
@@ -99,6 +103,7 @@ class Supervisor:
     async def _start(self) -> None:
         await self._all_ready([self._add(self.system.nats)])
         plane = self._add(self.system.controlplane)
+        plane.on_unstored = self._restart_nats
         self._workers += [self._add(plan) for plan in self.system.workers]
         for slot, worker in enumerate(self._workers):
             worker.on_recycle = functools.partial(self._roller.recycle, slot)
@@ -115,6 +120,15 @@ class Supervisor:
         self._children.append(child)
         self._keepers[child] = asyncio.create_task(child.keep(), name=plan.name)
         return child
+
+    def _restart_nats(self, reason: str) -> None:
+        """After a full disk NATS stores nothing until it is started anew, which helps once there is room."""
+        folder = self.system.folder.path
+        if shutil.disk_usage(folder).free < _ROOM_BYTES:
+            self.told(f"NATS stores nothing ({reason}): the disk of {folder} is full; free space there")
+            return
+        self.told(f"NATS stores nothing ({reason}), and its disk has room: starting it again")
+        self._children[0].restart()
 
     def _retire(self, child: children.Child) -> None:
         self._children.remove(child)

@@ -52,6 +52,8 @@ SOON: Final = 1.0
 NEWCOMER: Final = 2.0
 """Seconds for which code that belongs to no module waits for a person to apply a manifest of their own, which then
 comes first.  Not waited for when somebody asks for a scan."""
+UNKEPT: Final = 5.0
+"""In how many seconds code is packed again for which our own disk had no room."""
 BACKSTOP: Final = 60.0
 """Seconds until the next scan when nothing is told that anything moved."""
 _BUSY: Final = f"is being written; it is taken when nobody has touched it for {QUIET:g} s"
@@ -239,6 +241,8 @@ class ModuleDiscovery:
         )
         if busy or any(found.busy for found in self._found.values()):
             result.look_again(self._quiet)
+        if any(found.unkept for found in self._found.values()):
+            result.look_again(UNKEPT)
         self._tree = await asyncio.to_thread(looking.without, tree, busy)
         if result.again is not None:
             self._due = min(self._due, self._clock.monotonic() + result.again)

@@ -40,6 +40,10 @@ Fingerprint = tuple[tuple[str, int, int, int, int], ...]
 """Path, size, mtime and ctime in ns, inode of each file: changes with every ordinary change of the source."""
 
 
+class NotKept(errors.SourceInvalid):
+    """The code was read, but our own disk did not take it: it is tried again, whether the source changes or not."""
+
+
 @dataclass(frozen=True, slots=True)
 class Listing:
     """The files of a source as they stood at one moment, none of them read."""
@@ -166,10 +170,22 @@ def _read(found: Listing) -> Contents | None:
 
 
 def keep(code_root: Path, digest: str, contents: Contents) -> None:
-    """Write the files beside and rename them into place, so that a folder in the store is always whole."""
+    """Write the files beside and rename them into place, so that a folder in the store is always whole.
+
+    NotKept when the disk of the code store does not take them.
+    """
     final = code_root / digests.folder_name(digest)
     if final.is_dir():
         return
+    try:
+        _put(code_root, final, contents)
+    except OSError as error:
+        raise NotKept(
+            f"{code_root}: the packed code cannot be written: {error.strerror}; free space, or repair its rights"
+        ) from error
+
+
+def _put(code_root: Path, final: Path, contents: Contents) -> None:
     code_root.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(prefix=".packing-", dir=code_root))
     try:

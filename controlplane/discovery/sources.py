@@ -41,6 +41,8 @@ class Found:
     """Why it cannot be packed."""
     busy: bool = False
     """Whether it is being written, so that another look may say something else."""
+    unkept: bool = False
+    """Whether the problem is our own disk's: nothing of the source will tell that another look is worth it."""
 
 
 class Sources:
@@ -71,7 +73,7 @@ class Sources:
 
         def answer(path: str) -> Found:
             kept = self._found.get(path)
-            return kept if kept is not None and same(path) else self._look(path)
+            return kept if kept is not None and not kept.unkept and same(path) else self._look(path)
 
         return await asyncio.to_thread(lambda: {path: answer(path) for path in paths})
 
@@ -79,7 +81,8 @@ class Sources:
         try:
             found = Found(self._resolve(path))
         except errors.SourceInvalid as error:
-            found = Found(problem=error.message, busy=error.retryable)
+            unkept = isinstance(error, packing.NotKept)
+            found = Found(problem=error.message, busy=error.retryable, unkept=unkept)
             if self._found.get(path) != found:
                 logger.warning("source refused", path=path, error=error.message)
         if found == Found():

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from controlplane.messaging import beating, comparing, outbox, projecting, receiving
+from controlplane.messaging import beating, comparing, outbox, projecting, receiving, storing
 from controlplane.store.stores import Store
 from schemas.kits.clocks import Clock
 from schemas.kits.natslink import NatsLink
@@ -34,12 +34,14 @@ class Messaging:
         epoch: Callable[[], int],
         sink: FleetSink,
         scribe: comparing.Scribe,
+        unstored: Callable[[str], None] = lambda reason: None,
     ) -> None:
-        """``scribe`` signs what workers are to believe."""
+        """``scribe`` signs what workers are to believe; ``unstored`` hears that NATS stores nothing any more."""
         self._clock = clock
         self._sink = sink
-        self.relay = outbox.Relay(store, link, clock, epoch)
-        self.projection = projecting.Projection(store, link, clock, epoch, scribe)
+        storage = storing.Storing(link, clock, unstored)
+        self.relay = outbox.Relay(store, link, clock, epoch, storage)
+        self.projection = projecting.Projection(store, link, clock, epoch, scribe, storage)
         self.receiver = receiving.Receiver(store, link, clock, epoch, sink, self.projection.seen)
         self.beating = beating.Beating(link, clock, self.projection, self._beat_returned)
 

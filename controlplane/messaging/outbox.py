@@ -22,7 +22,7 @@ from nats.js.errors import NotFoundError
 from sqlalchemy import bindparam, select
 
 from controlplane import errors
-from controlplane.messaging import streams
+from controlplane.messaging import storing, streams
 from controlplane.store import encoding
 from controlplane.store.readings import Reading
 from controlplane.store.records import Batch, OutboxRow
@@ -67,7 +67,13 @@ class Relay:
     """Publishes what the outbox holds; one at a time, the leader's."""
 
     def __init__(
-        self, store: Store, link: NatsLink, clock: Clock, epoch: Callable[[], int], rng: Random | None = None
+        self,
+        store: Store,
+        link: NatsLink,
+        clock: Clock,
+        epoch: Callable[[], int],
+        storage: storing.Storing,
+        rng: Random | None = None,
     ) -> None:
         self.published = 0
         """How many acknowledgements came."""
@@ -75,6 +81,7 @@ class Relay:
         self._link = link
         self._clock = clock
         self._epoch = epoch
+        self._storage = storage
         self._rng = rng or Random()  # noqa: S311 - spreads load, keeps no secret
         self._backoff = Backoff(base=0.1, cap=2.0, source=self._rng)
         self._lanes: dict[str, deque[OutboxRow]] = {}
@@ -167,7 +174,8 @@ class Relay:
         async def send(session: Session) -> None:
             await session.js.publish(row.subject, body, timeout=CALL_SECONDS * 2, headers=headers)
 
-        await self._link.call(send)
+        with self._storage.write(names.STREAM_EVENTS):
+            await self._link.call(send)
         self.published += 1
 
     def _suspect(self, reason: str) -> None:

@@ -19,7 +19,7 @@ import structlog
 from nats.errors import Error as NatsError
 
 from controlplane import errors
-from controlplane.messaging import comparing, streams
+from controlplane.messaging import comparing, storing, streams
 from controlplane.store.readings import Reading
 from controlplane.store.records import Batch, DesiredHead, DesiredRow
 from controlplane.store.stores import Store
@@ -58,6 +58,7 @@ class Projection:
         clock: Clock,
         epoch: Callable[[], int],
         scribe: comparing.Scribe,
+        storage: storing.Storing,
         rng: Random | None = None,
     ) -> None:
         self.head: documents.Head | None = None
@@ -74,6 +75,7 @@ class Projection:
         self._clock = clock
         self._epoch = epoch
         self._scribe = scribe
+        self._storage = storage
         self._rng = rng or Random()  # noqa: S311 - spreads load, keeps no secret
         self._backoff = Backoff(base=0.1, cap=2.0, source=self._rng)
         self._set = comparing.DesiredSet((), DesiredHead(0, 0, 0, documents.hash_text(0)))
@@ -247,7 +249,8 @@ class Projection:
 
     async def _put(self, session: Session, key: str, value: bytes) -> None:
         self.writes += 1
-        sequence = await buckets.put(session, names.BUCKET_DESIRED, key, value, last=self._sequences.get(key, 0))
+        with self._storage.write(names.BUCKET_DESIRED):
+            sequence = await buckets.put(session, names.BUCKET_DESIRED, key, value, last=self._sequences.get(key, 0))
         self.writes += 1
         self._sequences[key] = sequence
         self.sequence = max(self.sequence, sequence)

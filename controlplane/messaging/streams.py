@@ -9,7 +9,7 @@ from typing import Final
 
 import structlog
 from nats.js.api import DiscardPolicy, RetentionPolicy, StorageType, StreamConfig
-from nats.js.errors import BadRequestError
+from nats.js.errors import APIError, NotFoundError
 
 from schemas import names
 from schemas.kits import buckets
@@ -27,6 +27,8 @@ MARKER_SECONDS: Final = 60
 """How long the sign of an expired worker report is kept."""
 
 _NAME_IN_USE: Final = 10058
+_NO_ROOM: Final = 10047
+"""Said of a stream that stands, too: the server looks for its room a second time before it looks for its name."""
 
 EVENTS: Final = StreamConfig(
     name=names.STREAM_EVENTS,
@@ -73,12 +75,24 @@ async def ensure(session: Session, config: StreamConfig) -> buckets.BucketInfo:
     assert config.name is not None
     try:
         await during(session, session.js.add_stream(config), CALL_SECONDS)
-    except BadRequestError as error:
-        if error.err_code != _NAME_IN_USE:
+    except APIError as error:
+        if error.err_code == _NO_ROOM:
+            await _keep(session, config)
+        elif error.err_code == _NAME_IN_USE:
+            logger.warning("stream differs, setting it right", stream=config.name)
+            await during(session, session.js.update_stream(config), CALL_SECONDS)
+        else:
             raise
-        logger.warning("stream differs, setting it right", stream=config.name)
-        await during(session, session.js.update_stream(config), CALL_SECONDS)
     found = await buckets.stream_info(session, config.name)
     if found is None:
         raise buckets.GapError(f"{config.name} was removed while it was set up")
     return found
+
+
+async def _keep(session: Session, config: StreamConfig) -> None:
+    """There is no room to make a stream: one that stands has its room already."""
+    try:
+        await during(session, session.js.update_stream(config), CALL_SECONDS)
+    except NotFoundError:
+        logger.error("NATS has no room for a stream, free disk space", stream=config.name, bytes=config.max_bytes)
+        raise

@@ -21,8 +21,10 @@ def free_port() -> int:
 class RunningNats:
     """One server; it keeps its port and its folder through every restart."""
 
-    def __init__(self, folder: Path, port: int | None = None) -> None:
+    def __init__(self, folder: Path, port: int | None = None, *, room: str | None = None) -> None:
+        """``room``: how much the server may store (as ``300MB``); None: three quarters of the free disk."""
         self.folder = folder
+        self.room = room
         self.port = port or free_port()
         self.process: asyncio.subprocess.Process | None = None
 
@@ -36,6 +38,9 @@ class RunningNats:
         assert self.process is None
         command = natsserver.command(self.folder, self.port)
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self.room is not None:
+            file = self.folder / "nats.conf"
+            file.write_text(file.read_text().replace("jetstream {", f"jetstream {{\n  max_file_store: {self.room}"))
         with (self.folder / "server.log").open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(
                 *command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
@@ -100,9 +105,9 @@ class RunningNats:
 
 
 @contextlib.asynccontextmanager
-async def running_nats(folder: Path, *, started: bool = True) -> AsyncIterator[RunningNats]:
+async def running_nats(folder: Path, *, started: bool = True, room: str | None = None) -> AsyncIterator[RunningNats]:
     """A server below ``folder`` (pass `tmp_path`), ended at the end of the block whatever state it is in."""
-    server = RunningNats(folder / "nats")
+    server = RunningNats(folder / "nats", room=room)
     try:
         if started:
             await server.start()

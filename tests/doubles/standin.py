@@ -3,8 +3,8 @@
 ``python standin.py NAME BEHAVIOUR``; each start adds a line to NAME.starts. Behaviours: ``good`` ends with its input
 or SIGTERM; ``deaf`` ignores both; ``fails`` ends with code 7 before it is ready; ``brief`` dies after it was ready,
 but only the first time; ``silent`` never says that it is ready; ``heirless`` is silent and ``barren`` fails from its
-second start on; ``stumbles`` fails at its first two starts; ``weary`` asks to be recycled the first time. Other words
-that it is given go to NAME.words.
+second start on; ``stumbles`` fails at its first two starts; ``weary`` asks to be recycled the first time; ``unheard``
+says once that NATS stores nothing. Other words that it is given go to NAME.words.
 """
 
 import json
@@ -36,6 +36,8 @@ def main(name: str, behaviour: str, *words: str) -> None:
         sys.stdout.write(json.dumps(ready) + "\n")
         if behaviour == "weary" and count == 1:
             sys.stdout.write(json.dumps({"event": "recycle", "reason": "memory is full"}) + "\n")
+        if behaviour == "unheard":
+            sys.stdout.write(json.dumps({"event": "unstored", "reason": "nobody listens"}) + "\n")
         sys.stdout.flush()
     if behaviour == "brief" and count == 1:
         os.kill(os.getpid(), signal.SIGKILL)

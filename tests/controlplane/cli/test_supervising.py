@@ -269,3 +269,25 @@ def test_a_port_that_is_not_allowed_is_told(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(socket, "create_server", denied)
     with pytest.raises(exits.Exit, match="Permission denied"):
         ports.listen(80, "--data-port")
+
+
+async def test_a_nats_that_stores_nothing_is_started_again_where_there_is_room(folder: folders.DataFolder) -> None:
+    running = Running(folder, plan("nats"), plan("plane", "unheard"), plan("w0"))
+    await running.ready()
+    await until(lambda: len(pids("nats")) == 2, timeout=30)
+    assert "NATS stores nothing (nobody listens), and its disk has room: starting it again" in running.told
+    running.signal(signal.SIGTERM)
+    assert await running.task == exits.YES
+
+
+async def test_a_nats_on_a_full_disk_is_left_alone_and_said_so(
+    folder: folders.DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervising, "_ROOM_BYTES", 1 << 62)
+    running = Running(folder, plan("nats"), plan("plane", "unheard"), plan("w0"))
+    await running.ready()
+    said = f"NATS stores nothing (nobody listens): the disk of {folder.path} is full; free space there"
+    await until(lambda: said in running.told, timeout=30)
+    assert len(pids("nats")) == 1
+    running.signal(signal.SIGTERM)
+    assert await running.task == exits.YES

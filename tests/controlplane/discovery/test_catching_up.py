@@ -1,15 +1,18 @@
 """Scans of what moved since the last one, over a real folder and a real store."""
 
 import asyncio
+import errno
+import os
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from controlplane import errors
-from controlplane.discovery import candidates, carrying, concluding, discovering, looking, results
+from controlplane.discovery import candidates, carrying, concluding, discovering, looking, packing, results
 from controlplane.store.records import Lease, Record
 from schemas import conditions, names
 from schemas.inspections import InspectionReport, InspectionRequest
@@ -442,3 +445,32 @@ async def test_what_is_not_there_any_more_is_not_waited_for(world: World) -> Non
 
 def test_a_name_that_is_no_text_can_be_told() -> None:
     assert results.text("\udcff.py") == "?.py"
+
+
+async def test_code_that_our_own_disk_does_not_take_is_taken_as_soon_as_it_does(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await begin(world, 2)
+    put, full = packing._put, True
+
+    def no_room(*words: Any) -> None:
+        if full:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        put(*words)
+
+    monkeypatch.setattr(packing, "_put", no_room)
+    write(world.modules, {"a.py": code("a", "newer"), "c.py": code("c")})
+    await apply(world, "c", "c")
+    assert await world.discovery.catch_up() <= discovering.UNKEPT
+    for name, generation in (("a", 1), ("c", 1)):
+        condition = told(await world.module(name))
+        assert condition is not None
+        assert condition["reason"] == conditions.SOURCE_INVALID
+        assert "code: the packed code cannot be written: No space left on device; free space" in condition["message"]
+        assert (await world.module(name)).generation == generation
+    full = False
+    monkeypatch.setattr(world.discovery, "_due", 0.0)
+    assert await world.discovery.catch_up() > discovering.UNKEPT
+    for name in "ac":
+        module = await world.module(name)
+        assert (told(module), module.generation) == (None, 2)

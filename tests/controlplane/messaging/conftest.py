@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from controlplane.messaging import messengers
+from controlplane.messaging import messengers, outbox, storing
 from controlplane.messaging.comparing import Scribe
 from controlplane.store import stores
 from controlplane.store.records import DesiredRow, Lease
@@ -59,6 +59,11 @@ class Leader:
 
     def start(self) -> None:
         self.tasks.supervise(self.messaging.run, "messaging")
+
+    def new_relay(self) -> outbox.Relay:
+        """What a restart brings: a relay that remembers nothing."""
+        storage = storing.Storing(self.link, SystemClock(), lambda reason: None)
+        return outbox.Relay(self.store, self.link, SystemClock(), lambda: self.epoch, storage)
 
     async def lead(self, epoch: int) -> None:
         self.epoch = epoch

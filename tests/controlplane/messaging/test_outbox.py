@@ -10,7 +10,6 @@ from controlplane.messaging import outbox, streams
 from controlplane.store.records import Lease
 from schemas import names
 from schemas.events import CloudEvent
-from schemas.kits.clocks import SystemClock
 from tests.controlplane.messaging.conftest import Leader, leading
 from tests.doubles.nats import RunningNats, running_nats
 from tests.doubles.polling import until
@@ -98,7 +97,7 @@ async def test_a_server_wiped_while_we_were_away_gets_the_kept_events_again(tmp_
         await nats.start()
         session = await leader.link.session()
         await session.js.add_stream(StreamConfig(name=names.STREAM_EVENTS, subjects=["modplane.events.>"]))
-        leader.messaging.relay = outbox.Relay(leader.store, leader.link, SystemClock(), lambda: leader.epoch)
+        leader.messaging.relay = leader.new_relay()
         leader.start()
         assert await delivered(leader, 4) == ids
 
@@ -109,7 +108,7 @@ async def test_a_relay_that_starts_over_does_not_publish_again_what_is_there(tmp
         await leader.transitions("a", *WALK)
         await delivered(leader, 4)
         await leader.tasks.stop()
-        leader.messaging.relay = outbox.Relay(leader.store, leader.link, SystemClock(), lambda: leader.epoch)
+        leader.messaging.relay = leader.new_relay()
         leader.start()
         await leader.transitions("b", "DISCOVERED")
         await delivered(leader, 5)
