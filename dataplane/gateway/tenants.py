@@ -1,0 +1,107 @@
+"""Which organisation's users may enter which module: every organisation with its accesses, as of one revision.
+
+A module with ``tenancy: organisation`` needs, for each call, an enabled access of the caller's own enabled
+organisation, of whose users the caller is one who is not kept out.  Pure; made off the serving loop, one `TenantSet`
+for each change.
+
+Always: whoever is not named is refused, and nothing here reads anything but the caller's own organisation.
+Asked by `dataplane.gateway.deciding`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from dataplane.gateway.standing import Admission
+from schemas.organisation import DesiredAccess, DesiredOrganisation
+from schemas.principals import Principal
+
+ADMITTED: Final = "Admitted"
+NO_ORGANISATION: Final = Admission(allowed=False, reason="NoOrganisation")
+"""The caller acts for none."""
+UNKNOWN: Final = Admission(allowed=False, reason="OrganisationUnknown")
+DISABLED: Final = Admission(allowed=False, reason="OrganisationDisabled")
+NO_ACCESS: Final = Admission(allowed=False, reason="NoAccess")
+"""The organisation has none to this module."""
+ACCESS_DISABLED: Final = Admission(allowed=False, reason="AccessDisabled")
+USER_DENIED: Final = Admission(allowed=False, reason="UserDenied")
+USER_NOT_ALLOWED: Final = Admission(allowed=False, reason="UserNotAllowed")
+
+
+@dataclass(frozen=True, slots=True)
+class _Access:
+    """One access, made ready."""
+
+    enabled: bool
+    allowed: frozenset[str]
+    denied: frozenset[str]
+    admitted: Admission
+
+    def admits(self, subject: str) -> Admission:
+        if not self.enabled:
+            return ACCESS_DISABLED
+        if subject in self.denied:
+            return USER_DENIED
+        if self.allowed and subject not in self.allowed:
+            return USER_NOT_ALLOWED
+        return self.admitted
+
+
+@dataclass(frozen=True, slots=True)
+class _Tenant:
+    desired: DesiredOrganisation
+    accesses: Mapping[str, _Access]
+
+
+@dataclass(frozen=True, slots=True)
+class TenantSet:
+    """Every organisation and its accesses, as of one revision."""
+
+    revision: int = 0
+    _tenants: Mapping[str, _Tenant] = field(default_factory=dict)
+    _revisions: Mapping[str, int] = field(default_factory=dict)
+    """By module."""
+
+    def with_changes(self, changes: Mapping[str, DesiredOrganisation | None]) -> "TenantSet":
+        """This set with some organisations changed, added, or (None) gone."""
+        tenants, revisions, revision = dict(self._tenants), dict(self._revisions), self.revision + 1
+        for name, desired in changes.items():
+            before = tenants.pop(name, None)
+            if desired is not None:
+                tenants[name] = _made(desired)
+            revisions.update(dict.fromkeys(_moved(None if before is None else before.desired, desired), revision))
+        return TenantSet(revision, tenants, revisions)
+
+    def revision_of(self, module: str) -> int:
+        """Changes when some organisation's right to this module does."""
+        return self._revisions.get(module, 0)
+
+    def admits(self, module: str, principal: Principal) -> Admission:
+        """Whether the caller may enter a module that asks for an organisation's access."""
+        if not principal.organisation:
+            return NO_ORGANISATION
+        tenant = self._tenants.get(principal.organisation)
+        if tenant is None:
+            return UNKNOWN
+        if not tenant.desired.enabled:
+            return DISABLED
+        access = tenant.accesses.get(module)
+        return NO_ACCESS if access is None else access.admits(principal.subject)
+
+
+def _made(desired: DesiredOrganisation) -> _Tenant:
+    return _Tenant(desired, {module: _access(access) for module, access in desired.accesses.items()})
+
+
+def _access(desired: DesiredAccess) -> _Access:
+    admitted = Admission(allowed=True, reason=ADMITTED, configuration=desired.configuration)
+    return _Access(desired.enabled, frozenset(desired.users_allowed), frozenset(desired.users_denied), admitted)
+
+
+def _moved(before: DesiredOrganisation | None, after: DesiredOrganisation | None) -> set[str]:
+    """The modules to which a change of one organisation's document means something."""
+    old = {} if before is None else before.accesses
+    new = {} if after is None else after.accesses
+    if before is None or after is None or before.enabled != after.enabled:
+        return {*old, *new}
+    return {module for module in {*old, *new} if old.get(module) != new.get(module)}
