@@ -7,7 +7,7 @@ Admission reads the same models strictly (``extra="forbid"``, ``strict=True``); 
 import functools
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, Self, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.alias_generators import to_camel
@@ -34,6 +34,27 @@ class Model(BaseModel):
     def wire(self) -> Json:
         """This model as JSON values under wire names, without fields that are unset or null."""
         return self.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+    def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
+        """A copy that shares no list or object.
+
+        Pydantic asks for one of each default that it fills in; expecting only JSON and models takes a tenth of the
+        time of `copy.deepcopy`.
+        """
+        made = self.__class__.__new__(self.__class__)
+        object.__setattr__(made, "__dict__", {name: _own(value) for name, value in self.__dict__.items()})
+        object.__setattr__(made, "__pydantic_fields_set__", set(self.__pydantic_fields_set__))
+        object.__setattr__(made, "__pydantic_extra__", None)
+        object.__setattr__(made, "__pydantic_private__", None)
+        return made
+
+
+def _own(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _own(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_own(item) for item in value]
+    return value.__deepcopy__() if isinstance(value, Model) else value
 
 
 class ConditionStatus(StrEnum):

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any, Final
 
 from controlplane.admission import pointers
+from schemas.kits import jsontexts
 from schemas.meta import Json
 from schemas.problems import Violation
 
@@ -29,8 +30,12 @@ _CONTROL: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 
 def encode(document: Json) -> tuple[str, list[Violation]]:
     """The document as JSON text, and what forbids to go on with it (too big, too deep, not JSON)."""
+    data = jsontexts.quick(document)
     try:
-        text = json.dumps(document, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+        if data is not None and data.isascii():
+            text = data.decode()
+        else:
+            text = json.dumps(document, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     except RecursionError:
         return "", [_too_deep()]
     except (TypeError, ValueError) as error:

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from controlplane import errors
 from controlplane.admission import pointers
 from schemas import kinds, names
+from schemas.kits import jsontexts
 from schemas.meta import Json
 from schemas.problems import PROBLEM_JSON, Problem, Status, StatusCause, StatusDetails
 
@@ -45,7 +46,10 @@ class Refusal(Exception):  # noqa: N818 (it is an answer, not a fault)
 
 
 def encode(value: Any) -> bytes:
-    """``value`` as compact JSON."""
+    """``value`` as compact JSON; what is stored has no NaN."""
+    data = jsontexts.quick(value, nulls=True)
+    if data is not None:
+        return data
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 

@@ -8,13 +8,14 @@ a connection that was lost is marked so, exactly as if SQLAlchemy had run the st
 Called by `controlplane.store.readings` and `ledgers`.
 """
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, Dialect, Executable
+from sqlalchemy import Connection, Dialect, Executable, Table
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.sql import ClauseElement
+from sqlalchemy.sql import ClauseElement, visitors
 from sqlalchemy.sql.compiler import SQLCompiler
 
 Values = Mapping[str, Any]
@@ -55,6 +56,13 @@ def write(connection: Connection, statement: Executable, values: Sequence[Values
     if prepared is None:
         return connection.execute(statement, [*values]).rowcount
     return _run(connection, prepared, values, fetch=False)[1]
+
+
+@functools.cache
+def tables(statement: Executable) -> frozenset[Table]:
+    """The tables that a constant query names."""
+    assert isinstance(statement, ClauseElement)
+    return frozenset(found for found in visitors.iterate(statement) if isinstance(found, Table))
 
 
 def _prepare(dialect: Dialect, statement: Executable) -> _Prepared | None:

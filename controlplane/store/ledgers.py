@@ -109,9 +109,14 @@ class Ledger:
         self._remember(row)
 
     def update_object(self, row: dict[str, Any], revision: int) -> None:
-        """Write an object over the one of ``revision``."""
-        values = {**row, "uid_": row["uid"], "revision_": revision}
-        self.wait(OBJECTS, _UPDATE_OBJECT, values)
+        """Write an object over the one of ``revision``; over one that still waits: in its place."""
+        values = self._latest.get(row["uid"])
+        if values is None or values["revision"] != revision:
+            values = {**row, "uid_": row["uid"], "revision_": revision}
+            self.wait(OBJECTS, _UPDATE_OBJECT, values)
+        else:
+            values.update(row)
+            self.writes += 1
         self._remember(values)
 
     def delete_object(self, record: Record, revision: int) -> None:
@@ -153,6 +158,12 @@ class Ledger:
             batches[-1][1].append(values)
         else:
             batches.append((statement, [values]))
+
+    def flush_for(self, statement: Executable) -> None:
+        """Write what waits for the tables that a query reads."""
+        named = executing.tables(statement)
+        for table in [table for table in self._waiting if table in named]:
+            self.flush(table)
 
     def flush(self, *tables: Table) -> None:
         """Write what waits: for all tables, or those named."""

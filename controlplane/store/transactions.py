@@ -273,7 +273,7 @@ class Transaction(Reading):
         return self.ledger.first, self.ledger.compacted
 
     def _all(self, statement: Select[Any], asked: Mapping[str, Any] | None = None) -> builtins.list[Any]:
-        self.ledger.flush()
+        self.ledger.flush_for(statement)
         return super()._all(statement, asked)
 
 

@@ -1,5 +1,6 @@
 """One set of models, two ways of reading: tolerant on the wire, strict at the door."""
 
+import copy
 import json
 from typing import Any
 
@@ -88,6 +89,16 @@ def test_defaults_are_not_shared() -> None:
     FeatureFlag().metadata.labels["x"] = "y"
     assert FeatureFlag().spec.variants == {"on": True, "off": False}
     assert FeatureFlag().metadata.labels == {}
+
+
+def test_a_deep_copy_is_equal_and_shares_nothing() -> None:
+    first = FeatureFlag.model_validate({"metadata": {"labels": {"a": "b"}}, "spec": {"variants": {"x": [1, {"y": 2}]}}})
+    second = copy.deepcopy(first)
+    assert second == first
+    assert second.model_fields_set == first.model_fields_set
+    second.metadata.labels["a"] = "c"
+    second.spec.variants["x"][1]["y"] = 3
+    assert (first.metadata.labels, first.spec.variants) == ({"a": "b"}, {"x": [1, {"y": 2}]})
 
 
 def test_time_has_one_spelling() -> None:

@@ -271,3 +271,25 @@ def get(tx: transactions.Transaction) -> Record:
     record = tx.get("Module", "analytics-core")
     assert record is not None
     return record
+
+
+async def test_an_object_put_twice_in_one_transaction_stands_as_it_was_put_last(store: stores.Store) -> None:
+    def unit(tx: transactions.Transaction) -> Record:
+        first = tx.put(records.module())
+        tx.transition(first, "DISCOVERED", "Created", "new", from_=None)
+        second = tx.put(records.changed(first, version="2.0.0"))
+        assert tx.list("Module") == [second]
+        third = tx.put(replace(second, status={"state": "VALIDATED"}))
+        tx.transition(third, "VALIDATED", "Inspected", "good", from_="DISCOVERED")
+        return tx.put(replace(third, status={"state": "REGISTERED"}))
+
+    last = await store.write(unit)
+    assert await store.read(lambda reading: reading.get("Module", last.name)) == last
+    changes = await store.read(lambda reading: reading.changes(0, ["Module"]))
+    assert [change.document.get("status", {}).get("state") for change in changes] == [
+        None, None, "VALIDATED", "REGISTERED",
+    ]  # fmt: skip
+    told = await store.read(lambda reading: reading.events_of(last.name, 9))
+    assert [event.spec["sequence"] for event in told] == [1, 2]
+    generations = await store.read(lambda reading: [entry.generation for entry in reading.history(last.uid)])
+    assert generations == [1, 2]
