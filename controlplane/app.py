@@ -140,7 +140,13 @@ class ControlPlane:
         self._clock = clock
         self._started = clock.now()
         self._ending = asyncio.Event()
-        self._link = NatsLink(chosen.nats_url, name="modplane-controlplane", clock=clock)
+        self._link = NatsLink(
+            chosen.nats_url,
+            name="modplane-controlplane",
+            clock=clock,
+            key_file=chosen.nats_key_file,
+            inbox="controlplane",
+        )
         self._engines = Engines(chosen, store, clock, self._link)
         self._checks: dict[str, tuple[bool, datetime]] = {}
 

@@ -29,6 +29,10 @@ class Settings(Options):
     nats_url: str = "nats://127.0.0.1:4222"
     """Where NATS with JetStream is.  Default: NATS's own port on this machine; ``modplane up`` sets it."""
 
+    nats_key_file: str = ""
+    """File with the nkey seed that proves to NATS who this is; the server must let it read and write ``modplane.>``,
+    ``$JS.API.>`` and the desired bucket.  Default none: connect without; ``modplane up`` makes one for each part."""
+
     modules_path: Path = Path("modules")
     """Folder that is scanned for modules and in which ``spec.source.path`` is looked up.  Default ``modules`` in
     the working folder; while a folder is not there, that is reported and nothing is deleted."""

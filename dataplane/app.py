@@ -115,6 +115,7 @@ class Worker:
             identity,
             self._host,
             nats_url=settings.nats_url,
+            nats_key=settings.nats_key_file,
             code_root=settings.code_root,
             last_good=settings.last_good,
             trusted=TrustedKeys(settings.trusted_keys),

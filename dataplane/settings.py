@@ -40,6 +40,10 @@ class Settings(Options):
     nats_url: str = "nats://127.0.0.1:4222"
     """Where NATS with JetStream is.  Default: NATS's own port on this machine; ``modplane up`` sets it."""
 
+    nats_key_file: str = ""
+    """File with the nkey seed that proves to NATS which worker this is.  Default none: connect without; ``modplane
+    up`` makes one for each worker."""
+
     data_dir: Path = Path(".modplane")
     """Folder with the packed code (``code/``), the same as the control plane's on this machine, and with the last good
     state of each worker slot (``lkg/<worker id>.db``).  Default ``.modplane`` in the working folder."""

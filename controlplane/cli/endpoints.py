@@ -43,6 +43,7 @@ def path(data_dir: Path) -> Path:
 def write(data_dir: Path, found: Endpoints) -> None:
     """Put the file in place by one rename."""
     fresh = data_dir / f".{FILE}.{os.getpid()}"
+    fresh.touch(mode=0o600)  # the address of NATS has a password in it
     fresh.write_text(json.dumps(found.wire(), indent=2) + "\n")
     fresh.replace(path(data_dir))
 

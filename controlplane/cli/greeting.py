@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 from controlplane.cli import client, endpoints, exits, printing
 from schemas.meta import Json
@@ -28,9 +29,15 @@ def addresses(found: endpoints.Endpoints, data_dir: Path) -> list[str]:
         "modplane is ready.",
         f"  control plane  {found.control_plane}",
         f"  data plane     {found.data_plane}  ({count} worker{'' if count == 1 else 's'})",
-        f"  NATS           {found.nats}  (events: modplane.events.>)",
+        f"  NATS           {_plain(found.nats)}  (events: modplane.events.>)",
         f"  logs           {data_dir / 'logs'}",
     ]
+
+
+def _plain(url: str) -> str:
+    """An address without name and password."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 def suggestions(modules: list[Json], found: endpoints.Endpoints, data_dir: Path) -> list[str]:

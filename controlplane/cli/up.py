@@ -137,29 +137,33 @@ def _system(
     modules: Path,
     labels: Mapping[str, str],
 ) -> supervising.System:
+    from controlplane.cli import natsusers
     from schemas.kits import natsserver  # late: only `up` runs a server
 
-    nats_url = f"nats://{ports.HOST}:{nats}"
+    home = folder.path / "nats"
     try:
-        nats_command = natsserver.command(folder.path / "nats", nats)
+        users = natsusers.Users(home, tuple(labels))
+        nats_command = natsserver.command(home, nats, users=users.listed())
     except FileNotFoundError as error:
         raise exits.refused(str(error)) from error
-    common = ["--nats-url", nats_url, "--data-dir", folder.path, "--listen-fd"]
-    plane = supervising.python("controlplane", "serve", "--modules-path", modules, *common, api.fileno())
+    common = ["--nats-url", f"nats://{ports.HOST}:{nats}", "--data-dir", folder.path]
+    plane = supervising.python("controlplane", "serve", "--modules-path", modules, *common)
+    plane += ["--nats-key-file", str(users.key_file(natsusers.CONTROL_PLANE)), "--listen-fd", str(api.fileno())]
     return supervising.System(
         folder=folder,
         nats=children.Plan("nats", nats_command, stop_seconds=10, answers=lambda: ports.answers(nats)),
         controlplane=children.Plan("controlplane", plane, stop_seconds=20, pass_fds=(api.fileno(),)),
-        workers=tuple(_worker(name, of_it, door, common) for name, of_it in labels.items()),
+        workers=tuple(_worker(name, of_it, door, common, users.key_file(name)) for name, of_it in labels.items()),
         doors=(api, door),
         control_url=ports.url(api),
         data_url=ports.url(door),
-        nats_url=nats_url,
+        nats_url=users.url(ports.HOST, nats),
     )
 
 
-def _worker(name: str, labels: str, door: socket.socket, common: list[object]) -> children.Plan:
-    words = supervising.python("dataplane", "worker", "--id", name, *common, door.fileno())
+def _worker(name: str, labels: str, door: socket.socket, common: list[object], key: Path) -> children.Plan:
+    words = supervising.python("dataplane", "worker", "--id", name, *common)
+    words += ["--nats-key-file", str(key), "--listen-fd", str(door.fileno())]
     if labels:
         words += ["--labels", labels]
     return children.Plan(name, words, stop_seconds=15, pass_fds=(door.fileno(),), attempts=_ATTEMPTS, confided=True)

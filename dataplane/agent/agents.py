@@ -111,6 +111,7 @@ class Agent:
         host: hosting.Host,
         *,
         nats_url: str,
+        nats_key: str = "",
         code_root: Path,
         last_good: Path,
         trusted: TrustedKeys,
@@ -125,6 +126,7 @@ class Agent:
         self._host = host
         self._clock = clock or SystemClock()
         self._nats_url = nats_url
+        self._nats_key = nats_key
         self._last_good = last_good
         self._trusted = trusted
         self._build = build or _builder(code_root, secrets)
@@ -195,7 +197,13 @@ class Agent:
         life = self._life = _Life(
             self._identity,
             crossing.Crossing(self._host, self._serving_loop),
-            NatsLink(self._nats_url, name=f"modplane-worker-{self._identity.id}", clock=self._clock),
+            NatsLink(
+                self._nats_url,
+                name=f"modplane-worker-{self._identity.id}",
+                clock=self._clock,
+                key_file=self._nats_key,
+                inbox=self._identity.id,
+            ),
             loading.Loader(
                 suspects.watched(self._build),
                 self._clock,

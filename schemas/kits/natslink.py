@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
@@ -32,6 +32,8 @@ _UNTRIED = "not tried yet"
 
 T = TypeVar("T")
 
+INBOX: Final = "_INBOX"
+"""Where answers come, unless a link that proves itself has an inbox of its own, which others may not read."""
 CONNECT_SECONDS: Final = 3.0
 """A connect that takes longer is given up."""
 CHECK_SECONDS: Final = 2.0
@@ -74,8 +76,9 @@ class Session:
 class NatsLink:
     """A connection that is always there or on its way back.
 
-    ``url`` may name several servers, separated by commas.  ``options`` go to the client's ``connect`` as they are
-    (credentials, tls).  Start it once, close it once; it belongs to the event loop that started it.
+    ``url`` may name several servers, separated by commas.  ``key_file``: the seed (nkey) with which it proves who it
+    is, read at each connect; answers then come to ``_INBOX_<inbox>``.  Start it once, close it once; it belongs to the
+    event loop that started it.
     """
 
     def __init__(
@@ -85,7 +88,8 @@ class NatsLink:
         name: str,
         clock: Clock | None = None,
         backoff: Backoff | None = None,
-        options: Mapping[str, Any] | None = None,
+        key_file: str = "",
+        inbox: str = "",
         check: float = CHECK_SECONDS,
         patience: float = PATIENCE_SECONDS,
     ) -> None:
@@ -95,7 +99,7 @@ class NatsLink:
         """How many sessions there were."""
         self._clock = clock or SystemClock()
         self._backoff = backoff or Backoff(base=0.1, cap=1.0)
-        self._options = dict(options or {})
+        self._options: dict[str, Any] = {"nkeys_seed": key_file, "inbox_prefix": f"{INBOX}_{inbox}"} if key_file else {}
         self._check = check
         self._patience = patience
         self._session: Session | None = None

@@ -8,11 +8,24 @@ Called by whoever starts the server (`modplane up`, tests); the process itself i
 import json
 import shutil
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 PROGRAM: Final = "nats-server"
 HOST: Final = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who may connect, and what it may do; subjects as NATS spells them, with wildcards."""
+
+    name: str
+    """A user name, or an nkey's public half when there is no password."""
+    password: str = field(repr=False)
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...]
 
 
 class ServerMissingError(FileNotFoundError):
@@ -34,8 +47,11 @@ def executable() -> Path:
     return Path(found)
 
 
-def configuration(data_dir: Path, port: int, *, name: str = "modplane") -> str:
-    """The text of the server's configuration file; ``port`` 0 lets the server pick a free one (see `read_url`)."""
+def configuration(data_dir: Path, port: int, *, name: str = "modplane", users: Sequence[User] = ()) -> str:
+    """The text of the server's configuration file; ``port`` 0 lets the server pick a free one (see `read_url`).
+
+    Without ``users`` whoever reaches it may do everything.
+    """
     return "\n".join(
         (
             f"server_name: {json.dumps(name)}",
@@ -49,12 +65,24 @@ def configuration(data_dir: Path, port: int, *, name: str = "modplane") -> str:
             f"  store_dir: {json.dumps(str(data_dir / 'store'))}",
             "  sync_interval: always",
             "}",
+            *_authorization(users),
             "",
         )
     )
 
 
-def command(data_dir: Path, port: int, *, name: str = "modplane") -> list[str]:
+def _authorization(users: Sequence[User]) -> list[str]:
+    if not users:
+        return []
+    lines = ["authorization {", "  users = ["]
+    for user in users:
+        who = {"user": user.name, "password": user.password} if user.password else {"nkey": user.name}
+        lists = {"publish": list(user.publish), "subscribe": list(user.subscribe)}
+        lines.append("    " + json.dumps({**who, "permissions": lists}))
+    return [*lines, "  ]", "}"]
+
+
+def command(data_dir: Path, port: int, *, name: str = "modplane", users: Sequence[User] = ()) -> list[str]:
     """Write the configuration below ``data_dir`` and return the command that runs the server with it.
 
     OSError if the folder cannot be written; ServerMissingError if there is no server.
@@ -65,7 +93,8 @@ def command(data_dir: Path, port: int, *, name: str = "modplane") -> list[str]:
     for stale in data_dir.glob(f"{PROGRAM}_*.ports"):
         stale.unlink(missing_ok=True)
     file = data_dir / "nats.conf"
-    file.write_text(configuration(data_dir, port, name=name), encoding="utf-8")
+    file.touch(mode=0o600)
+    file.write_text(configuration(data_dir, port, name=name, users=users), encoding="utf-8")
     return [str(program), "--config", str(file)]
 
 

@@ -60,7 +60,7 @@ class Signer:
         pem = key.private_bytes(
             serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         )
-        _place(path, pem, 0o600)
+        place(path, pem, 0o600)
         return cls.open(path)
 
     def sign(self, message: bytes) -> str:
@@ -98,7 +98,7 @@ class TrustedKeys:
         if jwk["kid"] in self._keys:
             return
         listed = [_jwk(key) for key in self._keys.values()] + [dict(jwk)]
-        _place(self.path, json.dumps({"keys": listed}, indent=2).encode() + b"\n", 0o644, replace=True)
+        place(self.path, json.dumps({"keys": listed}, indent=2).encode() + b"\n", 0o644, replace=True)
         self._read()
 
     def _read(self) -> None:
@@ -130,8 +130,8 @@ def _jwk(key: Ed25519PublicKey) -> dict[str, str]:
     return {"kty": "OKP", "crv": "Ed25519", "x": x, "kid": _b64(hashlib.sha256(required.encode()).digest())}
 
 
-def _place(path: Path, data: bytes, mode: int, *, replace: bool = False) -> None:
-    """Put a file in place whole, or leave the one that was quicker."""
+def place(path: Path, data: bytes, mode: int, *, replace: bool = False) -> None:
+    """Put a file in place whole; without ``replace``, leave the one that was quicker."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}.{os.getpid()}")
     with os.fdopen(os.open(fresh, os.O_CREAT | os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC, mode), "wb") as file:

@@ -7,15 +7,18 @@ FastAPI.  Taken in the same round as what they stand beside, since shared machin
 import asyncio
 import contextlib
 import sqlite3
+import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import nats
 from fastapi import APIRouter
 
+from schemas.kits import natsserver
 from tests.bench.tables import median
+from tests.doubles.platform import wait_for
 
 _TIMES = 15
 
@@ -37,6 +40,18 @@ class Floors:
 def measure(folder: Path, nats_url: str) -> Floors:
     """The floors of this moment; ``folder`` lies on the disk that counts."""
     return Floors(_commit(folder), asyncio.run(_message(nats_url)), _times(_routes))
+
+
+@contextlib.contextmanager
+def server(folder: Path) -> Iterator[str]:
+    """A NATS server as `modplane up` runs it, for these measurements; its address."""
+    command = natsserver.command(folder, 0)
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield wait_for(lambda: natsserver.read_url(folder, process.pid))
+    finally:
+        process.kill()
+        process.wait()
 
 
 def _times(work: Callable[[], object]) -> float:

@@ -38,10 +38,11 @@ def run(folder: Path) -> str:
     taken: dict[tuple[str, int], list[list[tuple[float, ...]]]] = {}
     least: list[floors.Floors] = []
     with contextlib.ExitStack() as stack:
+        nats_url = stack.enter_context(floors.server(folder / "floors"))
         platforms = {count: stack.enter_context(_present(folder / str(count), count)) for count in PRESENT}
         for number in range(ROUNDS):
             for label, change in CHANGES.items():
-                least.append(floors.measure(folder, platforms[PRESENT[0]].endpoints["nats"]))
+                least.append(floors.measure(folder, nats_url))
                 for count, platform in platforms.items():
                     first = number * APPLIES
                     values = [_apply(platform, change(platform, nth)) for nth in range(first, first + APPLIES)]

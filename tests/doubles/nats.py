@@ -5,7 +5,7 @@ import contextlib
 import shutil
 import signal
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from schemas.kits import natsserver
@@ -25,6 +25,8 @@ class RunningNats:
         """``room``: how much the server may store (as ``300MB``); None: three quarters of the free disk."""
         self.folder = folder
         self.room = room
+        self.users: Sequence[natsserver.User] = ()
+        """Who may connect; nobody is asked while there is none."""
         self.port = port or free_port()
         self.process: asyncio.subprocess.Process | None = None
 
@@ -36,7 +38,7 @@ class RunningNats:
     async def start(self) -> None:
         """Start the server and wait until it greets."""
         assert self.process is None
-        command = natsserver.command(self.folder, self.port)
+        command = natsserver.command(self.folder, self.port, users=self.users)
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.room is not None:
             file = self.folder / "nats.conf"

@@ -179,9 +179,12 @@ class Platform:
         return sqlite3.connect(self.data / "modplane.db", timeout=5, isolation_level=None)
 
     @contextlib.asynccontextmanager
-    async def nats(self) -> AsyncIterator[Client]:
-        """A plain NATS client."""
-        client = await nats.connect(self.endpoints["nats"])
+    async def nats(self, user: str = "") -> AsyncIterator[Client]:
+        """A NATS client: a reader's as everybody may have it, or with the key of ``user``."""
+        seed = str(self.data / "nats" / "keys" / f"{user}.nk") if user else None
+        address = self.endpoints["nats"].rpartition("@")[2] if user else self.endpoints["nats"]
+        prefix = f"_INBOX_{user}" if user else "_INBOX"
+        client = await nats.connect(address, nkeys_seed=seed, inbox_prefix=prefix)
         try:
             yield client
         finally:

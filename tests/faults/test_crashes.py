@@ -108,7 +108,7 @@ def test_a_wiped_bucket_is_rebuilt_and_no_route_is_lost(platform: Platform, how:
         platform.cli("apply", "--wait", "-f", "-", stdin=manifest(name))
 
     async def wipe() -> None:
-        async with platform.nats() as client:
+        async with platform.nats("controlplane") as client:
             stream = client.jetstream()
             if how == "purged":
                 await stream.purge_stream("KV_MODPLANE_DESIRED")
@@ -116,7 +116,7 @@ def test_a_wiped_bucket_is_rebuilt_and_no_route_is_lost(platform: Platform, how:
                 await stream.delete_stream("KV_MODPLANE_DESIRED")
 
     async def keys() -> set[str]:
-        async with platform.nats() as client:
+        async with platform.nats("controlplane") as client:
             try:
                 return set(await (await client.jetstream().key_value("MODPLANE_DESIRED")).keys())
             except nats.errors.Error:

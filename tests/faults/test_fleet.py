@@ -15,6 +15,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from controlplane.cli.natsusers import Users
+from schemas.kits import natsserver
 from tests.doubles.platform import BY_HAND, Platform, manifest, module_source, running, wait_for
 from tests.doubles.traffic import flowing
 
@@ -188,10 +190,24 @@ def test_placement_serves_a_module_on_the_workers_with_its_labels_only(fleet: Pl
     wait_for(lambda: everywhere(fleet, "v1/placed/hello") == [404, 404, 404])
 
 
+def admit(platform: Platform, name: str) -> tuple[str, Path]:
+    """Give one more worker a user on the running NATS server, as an operator does; its address and the key file."""
+    home = platform.data / "nats"
+    users = Users(home, (name,))
+    text = (home / "nats.conf").read_text()
+    lines = natsserver.configuration(home, 0, users=users.listed()[-1:]).splitlines()
+    [line] = [each for each in lines if "nkey" in each]
+    (home / "nats.conf").write_text(text.replace("  users = [", f"  users = [\n{line}"))
+    platform.child("nats-server").send_signal(signal.SIGHUP)
+    return platform.endpoints["nats"].replace(f"reader:{users.password}@", ""), users.key_file(name)
+
+
 def test_a_worker_that_joins_and_leaves_moves_the_numbers_and_nothing_else(fleet: Platform) -> None:
     add(fleet, "steady")
     condition = programmed(fleet, "steady")
-    words = ["--id", "guest", "--data-port", "0", "--data-dir", fleet.data, "--nats-url", fleet.endpoints["nats"]]
+    address, key = admit(fleet, "guest")
+    words = ["--id", "guest", "--data-port", "0", "--data-dir", fleet.data, "--nats-url", address]
+    words += ["--nats-key-file", key]
     with (fleet.home / "guest.log").open("wb") as log:
         guest = subprocess.Popen(
             [sys.executable, "-m", "dataplane", "worker", *map(str, words)],

@@ -37,8 +37,8 @@ async def entry(client: Client, key: str) -> dict[str, Any]:
 
 
 async def attack(platform: Platform, forge: Any) -> None:
-    """Write a forged document and a head that proves it, as whoever holds a NATS credential could."""
-    async with platform.nats() as client:
+    """Write a forged document and a head that proves it, as whoever holds the control plane's NATS key could."""
+    async with platform.nats("controlplane") as client:
         genuine = DesiredDocument.model_validate(await entry(client, names.module_key("victim")))
         head = Head.model_validate(await entry(client, names.KEY_HEAD))
         forged = signed(forge(genuine, head), STRANGER)
@@ -85,7 +85,7 @@ def buried(genuine: DesiredDocument, head: Head) -> DesiredDocument:
 @pytest.mark.parametrize("forge", [planted, opened, buried])
 def test_a_forged_document_changes_no_route_and_is_set_right(platform: Platform, forge: Any) -> None:
     async def set_right() -> bool:
-        async with platform.nats() as client:
+        async with platform.nats("controlplane") as client:
             try:
                 stray = await entry(client, names.module_key("planted"))
             except Exception:  # noqa: BLE001 - it is gone

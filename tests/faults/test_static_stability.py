@@ -18,6 +18,7 @@ import httpx
 import psutil
 import pytest
 
+from schemas import names
 from tests.doubles.platform import BY_HAND, Platform, manifest, module_source, running, wait_for
 from tests.doubles.traffic import flowing
 
@@ -88,6 +89,7 @@ def remains(dead: Platform, tmp_path: Path) -> Iterator[Remains]:
     data.mkdir()
     for folder in ("lkg", "code"):
         shutil.copytree(dead.data / folder, data / folder)
+    shutil.copy(dead.data / names.TRUSTED_KEYS, data)
     made = Remains(data, dead.endpoints["nats"])
     yield made
     for orphan in made.started:

@@ -82,7 +82,7 @@ def test_each_hop_leaves_its_record(platform: Platform) -> None:
         assert conditions[name] == "True", status["conditions"]
 
     async def read() -> tuple[dict[str, object], dict[str, object]]:
-        async with platform.nats() as client:
+        async with platform.nats("controlplane") as client:
             bucket = await client.jetstream().key_value("MODPLANE_DESIRED")
             document = await bucket.get("module.hops")
             head = await bucket.get("head")
