@@ -134,7 +134,7 @@ async def test_a_drain_lets_busy_requests_end_and_tells_websockets_to_come_again
         await until(lambda: _in_flight(line["address"]) == 2)
         worker.process.send_signal(signal.SIGTERM)
         with pytest.raises(websockets.ConnectionClosed):
-            await asyncio.wait_for(live.recv(), 10)
+            await asyncio.wait_for(live.recv(), 30)
         assert live.close_code == 1012
         ready = httpx.get(f"{line['address']}/ready")
         assert (ready.status_code, ready.json()["reason"]) == (503, "this worker is draining")
@@ -155,7 +155,7 @@ async def test_a_worker_ends_when_its_supervisor_is_gone(rig: Rig) -> None:
     await worker.ready()
     assert worker.process.stdin is not None
     worker.process.stdin.close()
-    assert await asyncio.wait_for(worker.process.wait(), 10) == 0
+    assert await asyncio.wait_for(worker.process.wait(), 30) == 0
 
 
 async def test_a_worker_without_desired_state_keeps_its_shared_door_shut_and_its_own_open(rig: Rig) -> None:

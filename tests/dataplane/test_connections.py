@@ -60,7 +60,7 @@ class Rig:
 async def rest(reader: asyncio.StreamReader) -> bytes:
     """What comes until the server closes; it may do so over what it has not read."""
     with contextlib.suppress(ConnectionResetError):
-        return await asyncio.wait_for(reader.read(), 20)
+        return await asyncio.wait_for(reader.read(), 30)
     return b""
 
 

@@ -98,4 +98,4 @@ class Socket:
 
     async def hear(self) -> Message:
         """The application's next message."""
-        return await asyncio.wait_for(self.outbox.get(), 5)
+        return await asyncio.wait_for(self.outbox.get(), 30)

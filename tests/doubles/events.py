@@ -21,7 +21,7 @@ async def stored_events(client: Client, subject: str = "modplane.events.>") -> l
         info = await subscription.consumer_info()
         expected = (info.num_pending or 0) + (info.delivered.consumer_seq if info.delivered else 0)
         while len(found) < expected:
-            message = await subscription.next_msg(timeout=5)
+            message = await subscription.next_msg(timeout=30)
             found.append(json.loads(message.data))
             expected = max(expected, len(found) + message.metadata.num_pending)
     finally:

@@ -50,7 +50,7 @@ class Platform:
         self.words = list(words)
         self.endpoints: dict[str, Any] = {}
         self.process: subprocess.Popen[bytes] | None = None
-        self.http = httpx.Client(timeout=10)
+        self.http = httpx.Client(timeout=30)
         home.mkdir(parents=True, exist_ok=True)
         if examples:
             shutil.copytree(EXAMPLES, self.modules, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
@@ -79,7 +79,7 @@ class Platform:
             pause()
         self.endpoints = json.loads((self.data / "endpoints.json").read_text())
 
-    def stop(self, sign: signal.Signals = signal.SIGTERM, *, timeout: float = 30.0) -> int:
+    def stop(self, sign: signal.Signals = signal.SIGTERM, *, timeout: float = 60.0) -> int:
         """Ask it to stop and wait; returns its exit code.
 
         Our own connections go first: a worker that drains gives an idle client its whole keep-alive time.
@@ -87,7 +87,7 @@ class Platform:
         if self.process is None:
             return 0
         self.http.close()
-        self.http = httpx.Client(timeout=10)
+        self.http = httpx.Client(timeout=30)
         if self.process.poll() is None:
             self.process.send_signal(sign)
         try:
@@ -162,7 +162,7 @@ class Platform:
         found = self.object("modules", name)
         return found["status"].get("state") if found else None
 
-    def wait_state(self, name: str, state: str | None, *, timeout: float = 20.0) -> None:
+    def wait_state(self, name: str, state: str | None, *, timeout: float = 60.0) -> None:
         """Wait until a module is in ``state`` (None: gone)."""
         wait_for(
             lambda: self.state(name) == state,
@@ -176,7 +176,7 @@ class Platform:
 
     def database(self) -> sqlite3.Connection:
         """The database as a person opens it."""
-        return sqlite3.connect(self.data / "modplane.db", timeout=5, isolation_level=None)
+        return sqlite3.connect(self.data / "modplane.db", timeout=30, isolation_level=None)
 
     @contextlib.asynccontextmanager
     async def nats(self, user: str = "") -> AsyncIterator[Client]:
@@ -198,7 +198,7 @@ def pause(seconds: float = 0.02) -> None:
     threading.Event().wait(seconds)
 
 
-def wait_for(predicate: Any, *, timeout: float = 20.0, what: Any = "", step: float = 0.02) -> Any:
+def wait_for(predicate: Any, *, timeout: float = 60.0, what: Any = "", step: float = 0.02) -> Any:
     """Poll until ``predicate()`` is true; AssertionError at the deadline."""
     deadline = time.monotonic() + timeout
     while True:

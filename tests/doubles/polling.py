@@ -13,15 +13,15 @@ _STEP = 0.01
 
 @overload
 async def until(
-    predicate: Callable[[], Awaitable[T]], *, timeout: float = 10.0, what: str = "", step: float = _STEP
+    predicate: Callable[[], Awaitable[T]], *, timeout: float = 30.0, what: str = "", step: float = _STEP
 ) -> T: ...
 
 
 @overload
-async def until(predicate: Callable[[], T], *, timeout: float = 10.0, what: str = "", step: float = _STEP) -> T: ...
+async def until(predicate: Callable[[], T], *, timeout: float = 30.0, what: str = "", step: float = _STEP) -> T: ...
 
 
-async def until(predicate: Callable[[], Any], *, timeout: float = 10.0, what: str = "", step: float = _STEP) -> Any:
+async def until(predicate: Callable[[], Any], *, timeout: float = 30.0, what: str = "", step: float = _STEP) -> Any:
     """Wait until ``predicate`` answers something true and return it; AssertionError at the deadline."""
     deadline = time.monotonic() + timeout
     pause = asyncio.Event()
@@ -38,7 +38,7 @@ async def until(predicate: Callable[[], Any], *, timeout: float = 10.0, what: st
             continue
 
 
-def until_sync(predicate: Callable[[], T], *, timeout: float = 10.0, what: str = "", step: float = _STEP) -> T:
+def until_sync(predicate: Callable[[], T], *, timeout: float = 30.0, what: str = "", step: float = _STEP) -> T:
     """`until` for tests without an event loop."""
 
     async def run() -> T:

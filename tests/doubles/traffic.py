@@ -38,7 +38,7 @@ def flowing(url: str, *, callers: int = 2, fresh: int = 0) -> Iterator[Traffic]:
     lock = threading.Lock()
 
     def call(headers: dict[str, str]) -> None:
-        with httpx.Client(timeout=10, headers=headers) as client:
+        with httpx.Client(timeout=30, headers=headers) as client:
             while not ended.is_set():
                 try:
                     answer = client.get(url)
@@ -61,4 +61,4 @@ def flowing(url: str, *, callers: int = 2, fresh: int = 0) -> Iterator[Traffic]:
     finally:
         ended.set()
         for thread in threads:
-            thread.join(15)
+            thread.join(60)

@@ -95,13 +95,13 @@ def twins(
 
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
-    assert ready.wait(20)
+    assert ready.wait(60)
     try:
         yield found[0]
     finally:
         found[0].client.close()
         ending.set()
-        thread.join(20)
+        thread.join(60)
 
 
 def hosted(

@@ -235,7 +235,7 @@ def test_threads_that_hang_keep_their_places_and_nobody_elses(platform: Platform
     for caller in callers:
         caller.start()
     for caller in callers:
-        caller.join(10)
+        caller.join(60)
     assert codes == [504] * 3
     refused = httpx.post(f"{url}/length", content=b"12")
     assert refused.status_code == 503
@@ -338,7 +338,7 @@ def _hold(platform: Platform, release: Path) -> None:
         assert httpx.get(f"{other}/api/v1/modules/v1/calm/hello").status_code == 200
     finally:
         release.touch()
-        caller.join(20)
+        caller.join(60)
 
 
 STARTS = f"""{HEAD}

@@ -78,7 +78,7 @@ def test_a_killed_worker_comes_back_with_every_route(platform: Platform) -> None
         add(platform, name)
         platform.cli("apply", "--wait", "-f", "-", stdin=manifest(name))
     platform.child("dataplane", "worker").send_signal(signal.SIGKILL)
-    wait_for(lambda: answers(platform, "v1/one/hello") and answers(platform, "v1/two/hello"), timeout=20)
+    wait_for(lambda: answers(platform, "v1/one/hello") and answers(platform, "v1/two/hello"), timeout=30)
     assert platform.state("one") == "ACTIVE"
     add(platform, "three")
     platform.cli("apply", "--wait", "-f", "-", stdin=manifest("three"))
@@ -98,7 +98,7 @@ def test_nats_killed_and_back_serves_on_and_takes_changes(platform: Platform) ->
     stored = platform.object("modules", "meanwhile")
     assert stored is not None
     uid = stored["metadata"]["uid"]
-    wait_for(lambda: sequences(events_of(platform, "meanwhile"), uid) == [1, 2, 3, 4], timeout=20)
+    wait_for(lambda: sequences(events_of(platform, "meanwhile"), uid) == [1, 2, 3, 4], timeout=30)
 
 
 @pytest.mark.parametrize("how", ["purged", "deleted"])
@@ -139,7 +139,7 @@ def test_routes_answer_with_the_control_plane_and_nats_dead(platform: Platform) 
     with flowing(f"{platform.door}/api/v1/modules/v1/alone/hello") as traffic:
         for words in (("controlplane", "serve"), ("nats-server",)):
             platform.child(*words).send_signal(signal.SIGSTOP)
-        wait_for(lambda: traffic.calls > 500, timeout=20)
+        wait_for(lambda: traffic.calls > 500, timeout=30)
     for child in platform.children():
         child.send_signal(signal.SIGCONT)
     assert traffic.only(200), (traffic.answers, traffic.failures)

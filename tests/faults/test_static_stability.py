@@ -54,7 +54,7 @@ class Orphan:
         """End it and wait."""
         if self.process.poll() is None:
             self.process.send_signal(sign)
-        self.process.wait(20)
+        self.process.wait(60)
         for pipe in (self.process.stdin, self.process.stdout):
             assert pipe is not None
             pipe.close()
@@ -117,7 +117,7 @@ def kill_all(platform: Platform) -> None:
         process.suspend()
     for process in processes:
         process.kill()
-    platform.process.wait(10)
+    platform.process.wait(60)
     psutil.wait_procs(processes, timeout=10)
 
 
@@ -172,7 +172,7 @@ def test_the_supervisor_brings_killed_workers_back_without_control_plane_and_nat
         for index, slot in enumerate(("w0", "w1")):
             before = platform.endpoints["workers"][index]
             platform.child("dataplane", "worker", f"--id {slot}").kill()
-            wait_for(lambda i=index, b=before: _restored(platform, i, b), timeout=20, what=platform.output)
+            wait_for(lambda i=index, b=before: _restored(platform, i, b), timeout=30, what=platform.output)
             assert serves_all(platform.door)
         assert all(process.status() == psutil.STATUS_STOPPED for process in stopped)
     finally:

@@ -72,12 +72,12 @@ def test_nothing_survives_a_kill_9_of_up(tmp_path: Path) -> None:
         children = platform.children()
         assert platform.process is not None
         os.kill(platform.process.pid, signal.SIGKILL)
-        platform.process.wait(10)
+        platform.process.wait(60)
 
         def left() -> list[psutil.Process]:
             return [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
 
-        wait_for(lambda: not left(), timeout=20, what=lambda: str(left()))
+        wait_for(lambda: not left(), timeout=30, what=lambda: str(left()))
 
 
 def test_it_starts_again_on_the_same_folder_with_what_was_there(tmp_path: Path) -> None:

@@ -59,8 +59,8 @@ def test_an_access_row_is_a_module_access(platform: Platform) -> None:
         "INSERT INTO organisation_modules (id, organisation_id, module_id, is_enabled)"
         " VALUES ('acme-mine', 'acme', 'my_module', 1)"
     )
-    found = wait_for(lambda: platform.object("moduleaccesses", "acme-mine"), timeout=5)
+    found = wait_for(lambda: platform.object("moduleaccesses", "acme-mine"), timeout=30)
     assert (found["spec"]["organisation"], found["spec"]["enabled"]) == ("acme", True)
     database.execute("DELETE FROM organisation_modules WHERE id = 'acme-mine'")
-    wait_for(lambda: platform.object("moduleaccesses", "acme-mine") is None, timeout=5)
+    wait_for(lambda: platform.object("moduleaccesses", "acme-mine") is None, timeout=30)
     database.close()

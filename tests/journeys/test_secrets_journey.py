@@ -166,7 +166,7 @@ async def everything_said(platform: Platform) -> dict[str, str]:
     changed = manifest("vault", "Vault", {**CONFIG, "env": "secret://other-key", "turn": 2})
     (platform.home / "changed.json").write_text(changed)
     found["diff"] = platform.cli("diff", "-f", "changed.json", check=None)
-    async with platform.nats() as client:
+    async with platform.nats("controlplane") as client:
         for stream in (names.STREAM_EVENTS, f"KV_{names.BUCKET_DESIRED}", f"KV_{names.BUCKET_WORKERS}"):
             reader = await client.jetstream().subscribe(
                 ">", stream=stream, config=ConsumerConfig(deliver_policy=DeliverPolicy.ALL), ordered_consumer=True

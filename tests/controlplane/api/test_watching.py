@@ -170,7 +170,7 @@ async def test_shutdown_ends_every_watch_promptly(parts: Parts) -> None:
         parts.api.close()
         served.server.should_exit = True
         assert await watcher.ended() == await other.ended() == []
-        await asyncio.wait_for(served.task, 5)
+        await asyncio.wait_for(served.task, 30)
 
 
 async def test_a_watch_that_opens_during_shutdown_ends_at_once(parts: Parts, served: Served) -> None:

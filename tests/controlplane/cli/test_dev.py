@@ -54,7 +54,7 @@ class Dev:
 
     def end(self, sign: signal.Signals) -> int:
         self.process.send_signal(sign)
-        return self.process.wait(20)
+        return self.process.wait(60)
 
 
 @contextlib.contextmanager

@@ -107,7 +107,7 @@ async def test_a_worker_follows_the_desired_bucket_and_says_its_own_state(house:
     link = NatsLink(house.server.url, name="test", key_file=str(house.users.key_file("w0")), inbox="w0")
     link.start()
     try:
-        session = await asyncio.wait_for(link.session(), 10)
+        session = await asyncio.wait_for(link.session(), 30)
         assert set(await buckets.read(session, names.BUCKET_DESIRED)) == {"head"}
         await buckets.put(session, names.BUCKET_WORKERS, "w0", b"{}")
     finally:
@@ -190,8 +190,8 @@ async def test_a_key_that_is_put_in_place_later_is_taken_at_the_next_connect(tmp
     link = NatsLink(house.server.url, name="test", key_file=str(path), inbox="w1")
     link.start()
     try:
-        await until(lambda: link.away, timeout=20)
+        await until(lambda: link.away, timeout=30)
         path.write_bytes(house.users.key_file("w1").read_bytes())
-        await asyncio.wait_for(link.session(), 20)
+        await asyncio.wait_for(link.session(), 30)
     finally:
         await link.close()

@@ -109,7 +109,7 @@ async def test_a_child_that_dies_is_started_again_and_its_new_address_is_told(fo
         found = endpoints.read(folder.path)
         return found is not None and found.workers == ("http://w0/2",)
 
-    await until(moved, timeout=20)
+    await until(moved, timeout=30)
     assert any("w0 was ended by SIGKILL; starting it again" in line for line in running.told)
     running.signal(signal.SIGTERM)
     await running.task
@@ -118,7 +118,7 @@ async def test_a_child_that_dies_is_started_again_and_its_new_address_is_told(fo
 async def test_a_child_that_is_killed_before_it_is_ready_gets_another_chance(folder: folders.DataFolder) -> None:
     running = Running(folder, plan("nats"), plan("plane", "brief"), plan("w0"))
     await running.ready()
-    await until(lambda: len(pids("plane")) == 2, timeout=20)
+    await until(lambda: len(pids("plane")) == 2, timeout=30)
     running.signal(signal.SIGTERM)
     await running.task
 
@@ -142,7 +142,7 @@ async def test_a_program_that_is_not_there_ends_the_start(folder: folders.DataFo
 
 async def test_a_start_that_hangs_says_what_it_waits_for_and_can_be_stopped(folder: folders.DataFolder) -> None:
     running = Running(folder, plan("nats"), plan("plane", "silent"), patience=0.2)
-    await until(lambda: any("still waiting for plane" in line for line in running.told), timeout=20)
+    await until(lambda: any("still waiting for plane" in line for line in running.told), timeout=30)
     running.signal(signal.SIGTERM)
     assert await running.task == exits.YES
     assert running.greeted == []

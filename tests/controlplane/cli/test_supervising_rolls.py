@@ -102,7 +102,7 @@ async def test_a_successor_that_was_killed_later_is_started_again_without_those_
     os.kill(os.getpid(), signal.SIGHUP)
     await running.hears("1 worker was replaced")
     os.kill(starts("w0")[1], signal.SIGKILL)
-    await until(lambda: running.workers() == ("http://w0/3",), timeout=20)
+    await until(lambda: running.workers() == ("http://w0/3",), timeout=30)
     assert Path("w0.words").read_text() == "\n--replaces b1\n\n"
     await running.stop()
 
@@ -147,7 +147,7 @@ async def test_a_stop_in_the_middle_of_a_replacement_leaves_nothing(folder: fold
     running = Running(folder, plan("w0", "heirless"))
     await running.ready()
     os.kill(os.getpid(), signal.SIGHUP)
-    await until(lambda: len(starts("w0")) == 2, timeout=20)
+    await until(lambda: len(starts("w0")) == 2, timeout=30)
     await running.stop()
 
 

@@ -27,7 +27,7 @@ async def heard(leader: Leader, count: int) -> list[Beat]:
     session = await leader.link.session()
     subscription = await session.client.subscribe(names.SUBJECT_BEAT, cb=take)
     try:
-        return [await asyncio.wait_for(beats.get(), 5) for _ in range(count)]
+        return [await asyncio.wait_for(beats.get(), 30) for _ in range(count)]
     finally:
         await subscription.unsubscribe()
 
@@ -57,7 +57,7 @@ async def test_the_beat_goes_on_after_nats_came_back(leader: Leader) -> None:
     await leader.nats.kill()
     leader.fleet.beats = 0
     await leader.nats.start()
-    await until(lambda: leader.fleet.beats, timeout=5)
+    await until(lambda: leader.fleet.beats, timeout=30)
 
 
 async def test_without_a_bucket_there_is_no_beat_until_it_is_rebuilt(leader: Leader) -> None:
@@ -77,7 +77,7 @@ async def test_without_a_bucket_there_is_no_beat_until_it_is_rebuilt(leader: Lea
 async def test_a_frozen_server_costs_beats_but_not_the_beating(leader: Leader) -> None:
     await until(lambda: leader.fleet.beats)
     leader.nats.stop()
-    await until(lambda: not leader.link.connected, timeout=15)
+    await until(lambda: not leader.link.connected, timeout=30)
     leader.fleet.beats = 0
     leader.nats.cont()
     await until(lambda: leader.fleet.beats)

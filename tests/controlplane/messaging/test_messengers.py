@@ -18,7 +18,7 @@ async def all_told(leader: Leader, walks: list[list[str]]) -> None:
         assert set(found) <= known
         return len(found) == len(known)
 
-    await until(there, timeout=20, step=0.1)
+    await until(there, timeout=30, step=0.1)
     found = list(dict.fromkeys(await leader.event_ids()))
     for ids in walks:
         assert [event for event in found if event in set(ids)] == ids
@@ -37,7 +37,7 @@ async def test_commits_go_on_while_nats_is_killed_again_and_again(leader: Leader
         await leader.nats.kill()
         await work
         await leader.nats.start()
-    await leader.settled(timeout=6)
+    await leader.settled(timeout=30)
     await all_told(leader, walks)
     entries = await leader.bucket()
     del entries["head"]
@@ -52,7 +52,7 @@ async def test_a_client_whose_read_loop_died_holds_nothing_up_for_long(leader: L
     zombie.client._reading_task.cancel()
     await leader.desire("a")
     walk = await leader.transitions("a", *WALK)
-    await until(lambda: leader.link.generation > zombie.generation, timeout=10)
+    await until(lambda: leader.link.generation > zombie.generation, timeout=30)
     await leader.settled()
     await all_told(leader, [walk])
 

@@ -61,7 +61,7 @@ async def test_a_crash_of_nats_loses_and_doubles_nothing(leader: Leader) -> None
     await leader.nats.kill()
     second = await leader.transitions("b", *WALK)
     await leader.nats.start()
-    assert await delivered(leader, 8, timeout=8) == first + second
+    assert await delivered(leader, 8, timeout=30) == first + second
 
 
 async def test_a_frozen_server_gets_each_event_once(leader: Leader) -> None:
@@ -69,7 +69,7 @@ async def test_a_frozen_server_gets_each_event_once(leader: Leader) -> None:
     await delivered(leader, 1)
     leader.nats.stop()
     await leader.transitions("b", *WALK)
-    await until(lambda: not leader.link.connected, timeout=15)
+    await until(lambda: not leader.link.connected, timeout=30)
     leader.nats.cont()
     found = await delivered(leader, 5)
     assert len(found) == 5

@@ -78,14 +78,14 @@ async def test_after_a_crash_of_nats_writes_go_on_within_seconds(leader: Leader)
     await leader.desire("b")
     await leader.withdraw("a")
     await leader.nats.start()
-    await leader.settled(timeout=5)
+    await leader.settled(timeout=30)
 
 
 async def test_a_frozen_server_leaves_nothing_undecided(leader: Leader) -> None:
     await leader.settled()
     leader.nats.stop()
     row = await leader.desire("a", "first")
-    await until(lambda: not leader.link.connected, timeout=15)
+    await until(lambda: not leader.link.connected, timeout=30)
     await leader.desire("a", "second")
     leader.nats.cont()
     await leader.settled()
@@ -119,7 +119,7 @@ async def test_a_deleted_bucket_is_made_anew_from_the_database(leader: Leader) -
     await leader.settled()
     session = await session_of(leader)
     await session.js.delete_key_value(names.BUCKET_DESIRED)
-    await leader.settled(timeout=5)
+    await leader.settled(timeout=30)
     await leader.desire("later")
     await leader.settled()
 
@@ -130,7 +130,7 @@ async def test_a_bucket_deleted_and_made_by_somebody_else_is_filled_again(leader
     session = await session_of(leader)
     await session.js.delete_key_value(names.BUCKET_DESIRED)
     await session.js.create_key_value(bucket=names.BUCKET_DESIRED, history=5)
-    await leader.settled(timeout=6)
+    await leader.settled(timeout=30)
 
 
 async def test_a_purged_bucket_is_filled_again(leader: Leader) -> None:
@@ -138,7 +138,7 @@ async def test_a_purged_bucket_is_filled_again(leader: Leader) -> None:
     await leader.settled()
     session = await session_of(leader)
     await session.js.purge_stream(buckets.stream_of(names.BUCKET_DESIRED))
-    await leader.settled(timeout=5)
+    await leader.settled(timeout=30)
 
 
 async def test_a_key_that_somebody_wrote_over_or_invented_is_set_right(leader: Leader) -> None:
@@ -148,7 +148,7 @@ async def test_a_key_that_somebody_wrote_over_or_invented_is_set_right(leader: L
     await buckets.put(session, names.BUCKET_DESIRED, "module.a", b"nonsense")
     await buckets.put(session, names.BUCKET_DESIRED, "module.invented", b"{}")
     await buckets.put(session, names.BUCKET_DESIRED, "head", b"[]")
-    await leader.settled(timeout=5)
+    await leader.settled(timeout=30)
     assert "module.invented" not in await leader.bucket()
 
 
@@ -158,7 +158,7 @@ async def test_a_wiped_server_is_filled_from_the_database(leader: Leader) -> Non
     await leader.nats.kill()
     leader.nats.wipe()
     await leader.nats.start()
-    await leader.settled(timeout=8)
+    await leader.settled(timeout=30)
 
 
 async def test_what_was_committed_while_nats_was_away_is_there_after_the_start(tmp_path: Path) -> None:

@@ -223,7 +223,7 @@ async def test_reports_go_on_after_nats_forgot_everything(heard: Leader) -> None
             return False
         return bool(heard.fleet.reports)
 
-    await until(hears, timeout=8, step=0.05)
+    await until(hears, timeout=30, step=0.05)
 
 
 async def test_a_worker_of_our_store_that_is_ahead_of_the_database_is_noticed(heard: Leader) -> None:

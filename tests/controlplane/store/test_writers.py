@@ -31,7 +31,7 @@ class Gate:
 
     def __call__(self, tx: transactions.Transaction) -> None:
         self.entered.set()
-        assert self.open.wait(10)
+        assert self.open.wait(60)
 
 
 async def held(store: stores.Store) -> tuple[Gate, "asyncio.Task[None]"]:

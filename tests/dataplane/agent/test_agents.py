@@ -286,7 +286,7 @@ async def test_a_leader_that_falls_silent_changes_nothing(rig: Rig) -> None:
     await rig.serves("a")
     async with beating(rig):
         await rig.reports(state=WorkerState.SYNCED)
-    await until(lambda: (rig.agent.facts.beat_age or 0.0) == 0.0, timeout=15)  # connection dropped, read anew
+    await until(lambda: (rig.agent.facts.beat_age or 0.0) == 0.0, timeout=30)  # connection dropped, read anew
     await rig.reports(state=WorkerState.SYNCED)
     assert await rig.status("a") == 200
 

@@ -33,7 +33,7 @@ class Disk(File):
         self.saves: list[Proof] = []
 
     def save(self, proof: Proof, changes: Mapping[Slot, DesiredDocument | None], now: datetime) -> None:
-        self.gate.wait(10)
+        self.gate.wait(60)
         self.saves.append(proof)
         super().save(proof, changes, now)
 

@@ -36,7 +36,7 @@ def on_both(both: Twins, path: str, talk: Callable[[ClientConnection], Any], **m
 def ending(socket: ClientConnection) -> tuple[int, str]:
     try:
         while True:
-            socket.recv(timeout=5)
+            socket.recv(timeout=30)
     except TimeoutError:
         raise AssertionError("the socket was not closed") from None
     except ConnectionClosed:
@@ -49,7 +49,7 @@ def test_text_and_bytes_go_both_ways_and_the_client_closes(both: Twins) -> None:
         said = [socket.response.headers["x-socket"]]
         for message in ("hello", "grüße", b"\x01\x02", "x" * 70_000):
             socket.send(message)
-            answer = socket.recv(timeout=5)
+            answer = socket.recv(timeout=30)
             said.append(answer if isinstance(answer, str) else answer.hex())
         socket.close(4242, "bye")
         return said
@@ -71,7 +71,7 @@ def test_text_and_bytes_go_both_ways_and_the_client_closes(both: Twins) -> None:
 def test_dependencies_cookies_state_and_addresses_are_there(both: Twins) -> None:
     def talk(socket: ClientConnection) -> Any:
         socket.send(json.dumps({"a": [1]}))
-        return json.loads(socket.recv(timeout=5))
+        return json.loads(socket.recv(timeout=30))
 
     found, end = on_both(both, "/ws/json/3?token=t", talk, additional_headers={"cookie": "visit=7"})
     assert found["said"] == {"a": [1]}
@@ -82,7 +82,7 @@ def test_dependencies_cookies_state_and_addresses_are_there(both: Twins) -> None
 
 def test_the_subprotocol_is_chosen_by_the_module(both: Twins) -> None:
     def talk(socket: ClientConnection) -> Any:
-        return [socket.subprotocol, json.loads(socket.recv(timeout=5))]
+        return [socket.subprotocol, json.loads(socket.recv(timeout=30))]
 
     for wanted in (["one", "two"], ["three"]):
         found, end = on_both(both, "/ws/subprotocol", talk, subprotocols=[Subprotocol(word) for word in wanted])

@@ -235,7 +235,7 @@ class Serving:
         self.host, self.app, self.seen = self.run(self._make())
 
     def run(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self.loop).result(10)
+        return asyncio.run_coroutine_threadsafe(work, self.loop).result(60)
 
     def call(self) -> "Future[Any]":
         return asyncio.run_coroutine_threadsafe(call(self.app, "GET", "/api/v1/modules/v1/shop/slow"), self.loop)
@@ -257,7 +257,7 @@ class Serving:
         self.release.set()
         self.run(self.host.close())
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self.thread.join(10)
+        self.thread.join(60)
         self.loop.close()
 
 
@@ -272,7 +272,7 @@ def test_a_handler_that_holds_a_real_loop_is_named_while_it_does(platform: Servi
     clock = FakeClock()
     dog = Watchdog(platform.host, platform.seen, clock, told=told.append)
     answer = platform.call()
-    platform.inside.wait(10)
+    platform.inside.wait(60)
     for _ in range(5):
         asyncio.run(clock.advance(0.25))
         dog.look()
@@ -281,7 +281,7 @@ def test_a_handler_that_holds_a_real_loop_is_named_while_it_does(platform: Servi
     assert any(place.function == "slow" for place in block.stack)
     assert not answer.done()
     platform.release.set()
-    assert answer.result(10).status == 200
+    assert answer.result(60).status == 200
 
 
 def test_a_watchdog_with_a_thread_of_its_own_tells_and_ends(platform: Serving, tmp_path: Path) -> None:
@@ -317,11 +317,11 @@ def test_what_the_fault_handler_writes_is_read_main_thread_first(tmp_path: Path)
 
     def waits_elsewhere() -> None:
         ready.set()
-        release.wait(10)
+        release.wait(60)
 
     other = threading.Thread(target=waits_elsewhere)
     other.start()
-    ready.wait(10)
+    ready.wait(60)
     with (tmp_path / "stacks").open("w+") as file:
         faulthandler.dump_traceback(file=file)
         file.seek(0)

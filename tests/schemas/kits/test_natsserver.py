@@ -45,7 +45,7 @@ async def test_a_server_on_port_0_tells_where_it_listens(tmp_path: Path) -> None
         *command, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL
     )
     try:
-        url = await until(lambda: natsserver.read_url(tmp_path, process.pid), timeout=20)
+        url = await until(lambda: natsserver.read_url(tmp_path, process.pid), timeout=30)
         assert url is not None
         assert url.startswith("nats://127.0.0.1:")
     finally:
