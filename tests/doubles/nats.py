@@ -5,6 +5,7 @@ import contextlib
 import shutil
 import signal
 import socket
+import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -68,8 +69,16 @@ class RunningNats:
         await self.start()
 
     def stop(self) -> None:
-        """Freeze it (SIGSTOP): connections stay open, nothing answers."""
+        """Freeze it (SIGSTOP): connections stay open, nothing answers.  Returns when its last thread stands still."""
         self._signal(signal.SIGSTOP)
+        pause = threading.Event()
+        while not self._stands_still():
+            pause.wait(0.001)
+
+    def _stands_still(self) -> bool:
+        assert self.process is not None
+        threads = Path(f"/proc/{self.process.pid}/task").iterdir()
+        return all((each / "stat").read_text().rpartition(")")[2].split()[0] == "T" for each in threads)
 
     def cont(self) -> None:
         """Thaw it (SIGCONT)."""
