@@ -28,6 +28,7 @@ from dataplane.agent import (
     loading,
     reporting,
     saving,
+    standings,
     striking,
     suspecting,
 )
@@ -277,7 +278,9 @@ class _Life:
             suspects=suspects,
             strikes=strikes,
         )
+        self._standings = standings.Standings(gateway.stand, clock, changed=self._saved)
         self._saver = saving.Saver(file, clock, changed=self._saved)
+        self._acknowledged = holding.Proof()
         self._reporter = reporting.Reporter(link, clock, self._report, interval=report_seconds)
         self._file = file
         self._tasks = Tasks(clock)
@@ -305,6 +308,7 @@ class _Life:
     async def stop(self) -> None:
         """Say goodbye and end."""
         await self._tasks.stop()
+        await self._standings.stop()
         await self._applier.stop()
         self._keep()
         await self._saver.close()
@@ -317,6 +321,7 @@ class _Life:
         late = 0
         if kept is not None:
             self._held.restore(kept.proof, kept.entries)
+            self._standings.note(self._held.take_notes())
             self._applier.restore(kept.serving)
             self._applier.want(self._held.take_changes())
             late = await self._tried()
@@ -326,6 +331,7 @@ class _Life:
         self._tasks.supervise(self._reporter.run, "report")
         await (self._first_read.wait() if kept is None else self._meet())
         late = await self._tried(late)
+        await self._standings.settle()
         if late:
             logger.warning("door opens with modules still loading", modules=late)
             await self._applier.cover()
@@ -359,6 +365,7 @@ class _Life:
 
     def _read(self) -> None:
         """Something of the bucket was read."""
+        self._standings.note(self._held.take_notes())
         self._applier.want(self._held.take_changes())
         if self._follower.synced:
             self._first_read.set()
@@ -368,7 +375,7 @@ class _Life:
         self._news.set()
         self._keep()
         self._publish(self._facts())
-        if not (self._saver.busy or self._follower.midway):
+        if not (self._saver.busy or self._standings.busy or self._follower.midway):
             self._reporter.due()
 
     def _saved(self) -> None:
@@ -394,7 +401,7 @@ class _Life:
         return good.document
 
     def _report(self, sequence: int) -> WorkerReport:
-        identity, held, saved = self._identity, self._held, self._saver.proof
+        identity, held, saved = self._identity, self._held, self._proven()
         report = WorkerReport(
             id=identity.id,
             boot=identity.boot,
@@ -427,6 +434,12 @@ class _Life:
         self._last_report = report
         self._publish(self._facts())
         return report
+
+    def _proven(self) -> holding.Proof:
+        """How far this worker is: on disk, and what decisions read is in place."""
+        if not self._standings.busy:
+            self._acknowledged = self._saver.proof
+        return self._acknowledged
 
     def _pending(self) -> list[Pending]:
         pending = self._applier.pending()

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from dataplane.agent.holding import Wanted
 from dataplane.gateway import hosting, serving
+from dataplane.gateway.standing import Standing
 
 T = TypeVar("T")
 
@@ -52,6 +53,14 @@ class Crossing:
     async def remove(self, name: str, uid: str) -> None:
         """Take a module out and wait until it is drained."""
         await self._over(self._host.remove(name, uid))
+
+    async def stand(self, standing: Standing) -> None:
+        """Let decisions read other flags, tenants and revocations."""
+
+        async def publish() -> None:
+            self._host.stand(standing)
+
+        await self._over(publish())
 
     async def lag(self) -> float:
         """How many seconds the serving loop takes until it runs something new."""

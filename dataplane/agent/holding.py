@@ -7,6 +7,8 @@ anything held.  A bucket of another store is not believed at all.  A boot may be
 (`Held.restore`); a key that is not in it comes back only with a newer document or a proof, so that an older bucket
 brings nothing back that went.
 
+Of a module it says what is wanted, of flags, organisations and revocations what is to be noted.
+
 Pure but for logging; driven by `dataplane.agent.following`, read by `dataplane.agent.agents`, kept on disk by
 `dataplane.agent.saving`.
 """
@@ -14,10 +16,12 @@ Pure but for logging; driven by `dataplane.agent.following`, read by `dataplane.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final, TypeAlias
 
 import structlog
 from pydantic import ValidationError
 
+from dataplane.agent import standings
 from dataplane.errors import DocumentRefused
 from schemas import documents, names
 from schemas.documents import DesiredDocument, Head
@@ -58,6 +62,10 @@ class Wanted:
     desired: DesiredModule
     document: DesiredDocument | None = field(default=None, repr=False, compare=False)
     """Where it was read; kept on disk while this module serves."""
+
+
+Understood: TypeAlias = Wanted | standings.Known | None
+"""What a document says; None: nothing that this worker acts on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +139,7 @@ class Held:
         self._documents: dict[str, DesiredDocument] = {}
         self._wanted: dict[str, Wanted] = {}
         self._changes: dict[str, Wanted | None] = {}
+        self._notes: dict[tuple[str, str], standings.Content | None] = {}
         self._touched: set[str] = set()
         self._newest: Order = NOTHING
         self._view = _View()
@@ -145,6 +154,11 @@ class Held:
         """What became wanted, or no longer wanted (None), since the last call."""
         changes, self._changes = self._changes, {}
         return changes
+
+    def take_notes(self) -> standings.Noted:
+        """What flags, organisations and revocations say, or that they are gone (None), since the last call."""
+        notes, self._notes = self._notes, {}
+        return notes
 
     @property
     def proof(self) -> Proof:
@@ -161,16 +175,16 @@ class Held:
         touched, self._touched = self._touched, set()
         return touched
 
-    def restore(self, proof: Proof, entries: Mapping[str, tuple[DesiredDocument, Wanted | None]]) -> None:
+    def restore(self, proof: Proof, entries: Mapping[str, tuple[DesiredDocument, Understood]]) -> None:
         """Begin with a set that an earlier boot proved; before any watch."""
         assert not self._documents, "a set is restored before anything is read"
         self.store, self.applied, self.set_hash = proof.store, proof.order, proof.set_hash
         self.observed = proof.order
         self._documents = {key: document for key, (document, _) in entries.items()}
         self._newest = max([proof.order, *(document.order for document, _ in entries.values())])
-        for document, module in entries.values():
-            if module is not None:
-                self._want(document.name, module)
+        for document, understood in entries.values():
+            if understood is not None:
+                self._take(document, understood)
 
     @property
     def refused(self) -> list[RefusedDocument]:
@@ -275,15 +289,22 @@ class Held:
         if held is not None and document.order <= held.order:
             return
         try:
-            wanted = None if document.deleted else wanted_of(key, document)
+            understood = understood_of(key, document)
         except DocumentRefused as error:
             self._refuse(key, document.generation, error)
             return
         self._documents[key] = document
         self._touched.add(key)
         self._newest = max(self._newest, document.order)
+        self._take(document, understood)
+
+    def _take(self, document: DesiredDocument, understood: Understood) -> None:
+        """What a document says from now on; None: that it is gone."""
         if document.kind == MODULE:
-            self._want(document.name, wanted)
+            self._want(document.name, understood if isinstance(understood, Wanted) else None)
+        elif document.kind in standings.KEYS:
+            content = understood.content if isinstance(understood, standings.Known) else None
+            self._notes[document.kind, document.name] = content
 
     def _want(self, name: str, wanted: Wanted | None) -> None:
         if wanted is not None:
@@ -300,8 +321,8 @@ class Held:
         for key in self._view.absent:
             gone = self._documents.pop(key, None)
             self._touched.add(key)
-            if gone is not None and gone.kind == MODULE:
-                self._want(gone.name, None)
+            if gone is not None:
+                self._take(gone, None)
         self._view.absent = set()
         self.store = head.store
         self._newest = max(self._newest, head.order)
@@ -342,8 +363,8 @@ def check_signature(key: str, document: DesiredDocument, trusted: TrustedKeys) -
         raise DocumentRefused("NotTrusted", f"{key}: {refusal}")
 
 
-def wanted_of(key: str, document: DesiredDocument) -> Wanted | None:
-    """The module that a document wants, None if it is of another kind; DocumentRefused."""
+def understood_of(key: str, document: DesiredDocument) -> Understood:
+    """What a document says, None for a tombstone or a kind that this worker does not know; DocumentRefused."""
     if document.schema_ > documents.SCHEMA:
         raise DocumentRefused(
             "UnknownSchema",
@@ -351,10 +372,19 @@ def wanted_of(key: str, document: DesiredDocument) -> Wanted | None:
         )
     if not document.intact():
         raise DocumentRefused("DigestMismatch", f"{key}: the payload is not what its digest says; it was altered")
-    if document.kind != MODULE:
+    key_of = _KEYS.get(document.kind)
+    if key_of is not None and key != key_of(document.name):
+        # a signature covers no key: a document of one object must not stand for another's, nor a tombstone
+        raise DocumentRefused("KeyMismatch", f"{key}: the document names {document.kind} {document.name!r}")
+    if document.deleted:
         return None
-    if key != names.module_key(document.name):
-        raise DocumentRefused("KeyMismatch", f"{key}: the document names module {document.name!r}")
+    return _wanted(key, document) if document.kind == MODULE else standings.known_of(key, document)
+
+
+_KEYS: Final = {MODULE: names.module_key, **standings.KEYS}
+
+
+def _wanted(key: str, document: DesiredDocument) -> Wanted:
     try:
         desired = DesiredModule.model_validate_json(document.payload)
     except ValidationError as error:

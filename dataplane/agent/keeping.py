@@ -25,7 +25,7 @@ import structlog
 from pydantic import ValidationError
 
 from dataplane.agent import holding
-from dataplane.agent.holding import Proof, Wanted
+from dataplane.agent.holding import Proof, Understood, Wanted
 from dataplane.errors import DocumentRefused, LastGoodRefused, SaveFailed
 from schemas import documents
 from schemas.documents import DesiredDocument
@@ -67,7 +67,7 @@ class Kept:
     """A whole state, read and verified."""
 
     proof: Proof
-    entries: Mapping[str, tuple[DesiredDocument, Wanted | None]]
+    entries: Mapping[str, tuple[DesiredDocument, Understood]]
     """The newest documents by key."""
     serving: Mapping[str, Wanted]
     """Older modules that served in place of the newest, by name."""
@@ -188,7 +188,7 @@ class File:
         meta = _meta(database)
         if meta.worker != self._worker:
             raise LastGoodRefused("OtherWorker", f"it belongs to worker {meta.worker}, not to {self._worker}")
-        entries: dict[str, tuple[DesiredDocument, Wanted | None]] = {}
+        entries: dict[str, tuple[DesiredDocument, Understood]] = {}
         serving: dict[str, Wanted] = {}
         rows: dict[Slot, DesiredDocument] = {}
         sums: dict[Slot, int] = {}
@@ -196,12 +196,12 @@ class File:
             if checksum != _checksum(key, place, epoch, revision, data):
                 raise LastGoodRefused("Damaged", f"the row of {key} is not what was written")
             slot = (key, Place(place))
-            document, wanted = _understood(key, data, self._trusted)
+            document, understood = _understood(key, data, self._trusted)
             rows[slot], sums[slot] = document, _share(checksum)
             if slot[1] is Place.NEWEST:
-                entries[key] = (document, wanted)
-            elif wanted is not None:
-                serving[document.name] = wanted
+                entries[key] = (document, understood)
+            elif isinstance(understood, Wanted):
+                serving[document.name] = understood
         if meta.count != len(rows) or meta.total != _total(sums):
             raise LastGoodRefused("Damaged", f"it should hold {meta.count} rows and holds {len(rows)}, or other ones")
         self._proof = Proof(meta.store, (meta.epoch, meta.revision), meta.set_hash)
@@ -330,11 +330,11 @@ def _lives(pid: int) -> bool:
     return True
 
 
-def _understood(key: str, data: bytes, trusted: TrustedKeys) -> tuple[DesiredDocument, Wanted | None]:
+def _understood(key: str, data: bytes, trusted: TrustedKeys) -> tuple[DesiredDocument, Understood]:
     document = DesiredDocument.model_validate_json(data)
     try:
         holding.check_signature(key, document, trusted)
-        return document, holding.wanted_of(key, document)
+        return document, holding.understood_of(key, document)
     except DocumentRefused as error:
         raise LastGoodRefused(error.reason, error.message) from error
 

@@ -10,6 +10,7 @@ from nats.js.errors import NotFoundError
 
 from schemas import documents, names
 from schemas.documents import Beat, DesiredDocument, Head
+from schemas.meta import Model
 from schemas.module import DesiredModule
 from schemas.reports import WorkerReport
 from tests.doubles.keys import signed
@@ -80,6 +81,37 @@ class Leader:
         """Document, then head."""
         row = self.document(name, uid, generation, module)
         await self.put(names.module_key(name), row.model_dump_json(by_alias=True).encode())
+        await self.prove()
+
+    async def standing_rows(self) -> dict[str, DesiredDocument]:
+        """What the bucket holds, for a leader that takes over."""
+        bucket = await self.js.key_value(names.BUCKET_DESIRED)
+        rows = {}
+        for key in await bucket.keys():
+            if key != names.KEY_HEAD:
+                entry = await bucket.get(key)
+                rows[key] = DesiredDocument.model_validate_json(entry.value or b"")
+        return rows
+
+    async def tell(self, kind: str, key: str, content: Model | None) -> None:
+        """A document of another kind than Module, then head; None makes a tombstone."""
+        self.revision += 1
+        payload = "" if content is None else documents.canonical_json(content.wire())
+        row = signed(
+            DesiredDocument(
+                kind=kind,
+                name=key.partition(".")[2],
+                uid="u",
+                generation=1,
+                epoch=self.epoch,
+                revision=self.revision,
+                digest=documents.payload_digest(payload),
+                payload=payload,
+                deleted=content is None,
+            )
+        )
+        self.rows[key] = row
+        await self.put(key, row.model_dump_json(by_alias=True).encode())
         await self.prove()
 
     def head(self) -> Head:

@@ -14,7 +14,9 @@ import pytest
 
 from dataplane.agent import agents
 from dataplane.gateway import dispatching, hosting, pages
+from dataplane.gateway.standing import Standing
 from schemas import names
+from schemas.flag import FlagDefinition
 from schemas.reports import LastGoodState, WorkerReport, WorkerState
 from tests.doubles import sources
 from tests.doubles.asgi import call
@@ -453,6 +455,62 @@ async def test_nothing_is_acknowledged_that_is_not_on_disk(rig: Rig) -> None:
     kept.unlink()
     report = await rig.reports(applied_revision=2, pending=[], state=WorkerState.SYNCED)
     assert (report.last_good.state, report.last_good.revision) == (LastGoodState.SAVED, 2)
+
+
+def on(rig: Rig, flag: str) -> bool:
+    """What decisions find a flag to be."""
+    return rig.host.snapshot.standing.flags.evaluate(flag, None, 0.0).on
+
+
+async def test_flags_are_in_place_with_the_report_that_acknowledges_them_and_go_by_tombstone(rig: Rig) -> None:
+    key = names.flag_key("beta")
+    await rig.leader.tell("FeatureFlag", key, FlagDefinition(default_variant="on"))
+    await rig.reports(applied_revision=1, state=WorkerState.SYNCED)
+    assert on(rig, "beta")
+    await rig.leader.tell("FeatureFlag", key, FlagDefinition(default_variant="on", kill_switch=True))
+    await rig.reports(applied_revision=2)
+    assert not on(rig, "beta")
+    await rig.leader.tell("FeatureFlag", key, None)
+    await rig.reports(applied_revision=3)
+    assert rig.host.snapshot.standing.flags.evaluate("beta", None, 0.0).reason == "FlagUnknown"
+
+
+async def test_what_decisions_read_is_acknowledged_only_when_the_serving_loop_has_taken_it(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await rig.desire("a")
+    await rig.reports(applied_revision=1)
+    stand, held, free = rig.host.stand, asyncio.Event(), asyncio.Event()
+
+    async def later(standing: Standing) -> None:
+        held.set()
+        await free.wait()
+        stand(standing)
+
+    assert rig.agent._life is not None
+    crossing = rig.agent._life._gateway
+    monkeypatch.setattr(rig.agent._life._standings, "_stand", lambda standing: crossing._over(later(standing)))
+    await rig.leader.tell("FeatureFlag", names.flag_key("beta"), FlagDefinition(default_variant="on"))
+    await held.wait()
+    report = await rig.reports(observed_revision=2)
+    assert report.applied_revision == 1
+    assert not on(rig, "beta")
+    free.set()
+    await rig.reports(applied_revision=2)
+    assert on(rig, "beta")
+
+
+async def test_a_worker_decides_by_its_disk_with_nothing_else_alive(boots: Boots) -> None:
+    async with boots.boot() as rig:
+        await rig.connect()
+        rig.leader.rows, rig.leader.revision = await rig.leader.standing_rows(), 3
+        await rig.leader.tell("FeatureFlag", names.flag_key("beta"), FlagDefinition(default_variant="on"))
+        await rig.reports(applied_revision=4)
+        await rig.leader.client.close()
+    await boots.server.kill()
+    async with boots.boot() as rig:
+        await rig.agent.ready()
+        assert on(rig, "beta")
 
 
 async def test_code_that_is_gone_with_everything_else_is_said_by_its_routes(boots: Boots) -> None:

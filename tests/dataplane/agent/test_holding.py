@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataplane.agent.holding import Held, Standing, wanted_of
+from dataplane.agent.holding import Held, Standing, understood_of
 from schemas import documents, names
 from schemas.documents import Beat, DesiredDocument, Head
+from schemas.flag import FlagDefinition
 from schemas.kits.signatures import Signer
 from schemas.module import DesiredModule
 from tests.doubles.keys import SIGNER, STRANGER, TRUSTED, signed
@@ -30,7 +31,7 @@ def document(
     payload = (
         "" if deleted else documents.canonical_json(MODULE.model_copy(update={"version": f"{revision}.0.0"}).wire())
     )
-    row = {
+    row: dict[str, Any] = {
         "kind": "Module", "name": name, "uid": uid, "generation": 1, "epoch": epoch, "revision": revision,
         "digest": documents.payload_digest(payload), "payload": payload, "deleted": deleted, **more,
     }  # fmt: skip
@@ -173,12 +174,72 @@ def test_a_head_that_cannot_be_read_changes_nothing(held: Held) -> None:
     )
 
 
-def test_other_kinds_are_held_and_counted_but_are_no_modules(held: Held) -> None:
-    entries = {
-        key("a"): document("a", 1), key("b"): document("b", 2), "flag.f": document("f", 3, kind="FeatureFlag"),
-    }  # fmt: skip
+FLAG = FlagDefinition(kill_switch=True)
+
+
+def flag(revision: int, name: str = "f", **more: Any) -> bytes:
+    payload = documents.canonical_json(FLAG.wire())
+    known = {"kind": "FeatureFlag", "payload": payload, "digest": documents.payload_digest(payload)}
+    return document(name, revision, **{**known, **more})
+
+
+@pytest.fixture
+def flagged(held: Held) -> Held:
+    """Beside the modules also a flag f, proven at revision 3."""
+    entries = {key("a"): document("a", 1), key("b"): document("b", 2), "flag.f": flag(3)}
     assert snapshot(held, entries, head(entries, 3)) is Standing.PROVEN
+    assert held.take_notes() == {("FeatureFlag", "f"): FLAG}
     assert set(held.wanted) == {"a", "b"}
+    return held
+
+
+def test_a_tombstone_takes_a_note_back(flagged: Held) -> None:
+    flagged.read("flag.f", flag(4, deleted=True, payload="", digest=documents.payload_digest("")))
+    assert flagged.take_notes() == {("FeatureFlag", "f"): None}
+
+
+def test_absence_takes_a_note_back_with_the_proof_only(flagged: Held) -> None:
+    flagged.read("flag.f", None)
+    assert flagged.take_notes() == {}
+    entries = {key("a"): document("a", 1), key("b"): document("b", 2)}
+    assert snapshot(flagged, entries, head(entries, 4)) is Standing.PROVEN
+    assert flagged.take_notes() == {("FeatureFlag", "f"): None}
+
+
+def test_notes_are_made_again_in_the_next_boot(flagged: Held) -> None:
+    row = flagged.document("flag.f")
+    assert row is not None
+    fresh = Held(TRUSTED)
+    fresh.restore(flagged.proof, {"flag.f": (row, understood_of("flag.f", row))})
+    assert fresh.take_notes() == {("FeatureFlag", "f"): FLAG}
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (
+            flag(9, payload='{"state":"MAYBE"}', digest=documents.payload_digest('{"state":"MAYBE"}')),
+            "PayloadUnreadable",
+        ),
+        (flag(9, name="g"), "KeyMismatch"),
+        (document("f", 9), "KeyMismatch"),
+        (flag(9, signer=STRANGER), "NotTrusted"),
+    ],
+)
+def test_a_flag_that_cannot_be_believed_leaves_the_last_good_one(flagged: Held, data: bytes, reason: str) -> None:
+    flagged.read("flag.f", data)
+    assert [each.reason for each in flagged.refused] == [reason]
+    assert flagged.take_notes() == {}
+    assert flagged.document("flag.f") is not None
+
+
+def test_the_tombstone_of_one_object_does_not_stand_for_another(flagged: Held) -> None:
+    """A signature covers no key: what was signed for a may be written under b by whoever can write to the bucket."""
+    flagged.read(key("b"), document("a", 9, deleted=True))
+    flagged.read("flag.f", document("a", 9, deleted=True))
+    assert {each.reason for each in flagged.refused} == {"KeyMismatch"}
+    assert set(flagged.wanted) == {"a", "b"}
+    assert flagged.take_notes() == {}
 
 
 def test_an_empty_proven_set_is_empty() -> None:
@@ -216,7 +277,7 @@ def restored(held: Held) -> Held:
     """What another boot makes of what this one held on disk."""
     rows = {name: held.document(name) for name in (key("a"), key("b"), key("c"))}
     fresh = Held(TRUSTED)
-    fresh.restore(held.proof, {name: (row, wanted_of(name, row)) for name, row in rows.items() if row is not None})
+    fresh.restore(held.proof, {name: (row, understood_of(name, row)) for name, row in rows.items() if row is not None})
     return fresh
 
 

@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 
 from dataplane.agent.holding import Proof
 from dataplane.agent.keeping import FORMAT, File, Kept, Place, Slot
+from dataplane.agent.standings import Known
 from dataplane.errors import LastGoodRefused, SaveFailed
 from schemas import documents, names
 from schemas.documents import DesiredDocument
+from schemas.flag import FlagDefinition
 from schemas.module import DesiredModule
 from tests.doubles.keys import STRANGER, TRUSTED, signed
 
@@ -93,7 +95,7 @@ def test_what_was_saved_is_loaded(filled: Path) -> None:
     assert {key: row for key, (row, _) in kept.entries.items()} == {
         "module.a": document("a"), "module.b": document("b", 3),
     }  # fmt: skip
-    assert {key: module and module.generation for key, (_, module) in kept.entries.items()} == {
+    assert {key: getattr(module, "generation", 0) for key, (_, module) in kept.entries.items()} == {
         "module.a": 1, "module.b": 3,
     }  # fmt: skip
     assert {name: module.generation for name, module in kept.serving.items()} == {"b": 2}
@@ -115,6 +117,7 @@ def test_keys_go_documents_change_and_another_kind_is_kept(filled: Path) -> None
     file = opened(filled, boot="b2")
     assert file.load() is not None
     flag = document("f", 5, kind="FeatureFlag")
+    known = Known("FeatureFlag", "f", FlagDefinition.model_validate_json(flag.payload))
     file.save(
         proof(6),
         {
@@ -125,7 +128,7 @@ def test_keys_go_documents_change_and_another_kind_is_kept(filled: Path) -> None
     )  # fmt: skip
     kept = loaded(filled)
     assert {key: row.revision for key, (row, _) in kept.entries.items()} == {"module.b": 6, "flag.f": 5}
-    assert kept.entries["flag.f"] == (flag, None)
+    assert kept.entries["flag.f"] == (flag, known)
     assert kept.serving == {}
 
 
