@@ -21,7 +21,7 @@ import uvloop
 
 from dataplane import doors, recycling
 from dataplane.agent import agents
-from dataplane.gateway import dispatching, hosting, pages, watching
+from dataplane.gateway import dispatching, hosting, pages, providing, watching
 from dataplane.runtime import confiding, hosts, masking, sharing, turns
 from dataplane.settings import Settings, load
 from schemas.kits import endings, logs
@@ -86,6 +86,7 @@ class Worker:
         loop = asyncio.get_running_loop()
         endings.watch(loop, self._end)
         sharing.install(self._settings.threads)
+        providing.register(lambda: self._host.snapshot.standing.flags)
         serving = asyncio.create_task(self._server.run_own_door(), name="own door")
         # only what the host itself is made of is frozen, before any module loads: a frozen module could never unload
         gc.collect()
