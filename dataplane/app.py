@@ -19,7 +19,7 @@ from importlib import metadata
 import structlog
 import uvloop
 
-from dataplane import doors, recycling
+from dataplane import doors, guards, recycling
 from dataplane.agent import agents
 from dataplane.gateway import dispatching, hosting, pages, providing, watching
 from dataplane.runtime import confiding, hosts, masking, sharing, turns
@@ -27,6 +27,7 @@ from dataplane.settings import Settings, load
 from schemas.kits import endings, logs
 from schemas.kits.clocks import SystemClock
 from schemas.kits.signatures import TrustedKeys
+from schemas.kits.tokens import issuing
 from schemas.meta import Json
 
 logger = structlog.get_logger("dataplane.app")
@@ -43,12 +44,16 @@ def main(arguments: list[str]) -> int:
     logs.configure(settings.log_level, settings.log_format)
     try:
         shared = _shared_socket(settings)
+        guard = guards.make(settings, SystemClock(), shared)
         own = doors.open_socket("127.0.0.1", 0)
+    except issuing.SettingsRefused as error:
+        sys.stderr.write(f"modplane worker: {error}\n")
+        return 2
     except doors.DoorTaken as error:
         sys.stderr.write(f"modplane worker: {error}\n")
         return 1
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Worker(settings, shared, own, module_secrets).run())
+        return runner.run(Worker(settings, shared, own, guard, module_secrets).run())
 
 
 def _shared_socket(settings: Settings) -> socket.socket:
@@ -61,10 +66,16 @@ class Worker:
     """The parts of one worker process."""
 
     def __init__(
-        self, settings: Settings, shared: socket.socket, own: socket.socket, module_secrets: confiding.Secrets
+        self,
+        settings: Settings,
+        shared: socket.socket,
+        own: socket.socket,
+        guard: guards.Guards,
+        module_secrets: confiding.Secrets,
     ) -> None:
         self._settings = settings
         self._secrets = module_secrets
+        self._guards = guard
         self._shared = shared
         self._boot = secrets.token_hex(4)
         self._started = datetime.now(UTC)
@@ -77,7 +88,10 @@ class Worker:
         self._failed = False
         headers = [(HEADER, f"{settings.worker_id}/{self._boot}")] if settings.worker_header else []
         gateway = dispatching.Dispatcher(
-            self._host, pages.Pages(self._host, ready=self._ready, info=self._info, version=self._version)
+            self._host,
+            pages.Pages(self._host, ready=self._ready, info=self._info, version=self._version),
+            self._clock,
+            guard.gate,
         )
         self._server = doors.Server(gateway, own, headers=headers, keep_alive=settings.keep_alive_seconds)
 
@@ -91,6 +105,7 @@ class Worker:
         # only what the host itself is made of is frozen, before any module loads: a frozen module could never unload
         gc.collect()
         gc.freeze()
+        refreshing = self._guards.refresh(self._clock)
         self._agent = self._make_agent()
         self._agent.start()
         self._watchdog = self._make_watchdog(self._agent)
@@ -104,6 +119,7 @@ class Worker:
         await asyncio.to_thread(self._watchdog.stop)
         self._server.should_exit = True
         await asyncio.wait({serving})
+        await refreshing.stop()
         ended.cancel()
         return 1 if failed else 0
 
@@ -231,6 +247,7 @@ class Worker:
                 }
                 for served in self._host.snapshot.modules.values()
             ],
+            "auth": self._guards.wire(),
             "draining": self._host.retiring,
             "unloading": self._host.departed.wire(),
             "loop": None if self._watchdog is None else self._watchdog.wire(),

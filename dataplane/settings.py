@@ -11,15 +11,16 @@ from typing import Annotated
 from pydantic import Field, StringConstraints, field_validator
 
 from schemas import names
-from schemas.kits.options import Options, Port
+from schemas.kits.options import Port
 from schemas.kits.options import load as load_options
+from schemas.kits.tokens.issuing import TokenOptions
 
 WorkerId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 
 _SHORT = {"worker_id": "--id", "worker_labels": "--labels"}
 
 
-class Settings(Options):
+class Settings(TokenOptions):
     """What an operator may set."""
 
     worker_id: WorkerId = "w0"
@@ -114,6 +115,11 @@ class Settings(Options):
     def code_root(self) -> Path:
         """Where packed code lies."""
         return self.data_dir.absolute() / "code"
+
+    @property
+    def key_sets(self) -> Path:
+        """Where the last good key sets of issuers lie."""
+        return self.data_dir.absolute() / "auth" / "issuers"
 
     @property
     def last_good(self) -> Path:

@@ -14,6 +14,7 @@ from typing import Final
 from controlplane.cli import exits, guarding
 
 LOCK: Final = "up.lock"
+"""`schemas.kits.tokens.development` looks whether somebody holds it."""
 LOGS: Final = "logs"
 _STEP: Final = 0.05
 

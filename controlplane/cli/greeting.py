@@ -7,6 +7,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -40,22 +41,53 @@ def _plain(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
-def suggestions(modules: list[Json], found: endpoints.Endpoints, data_dir: Path) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """A route that asks for a token, and what a token for it has to say."""
+
+    url: str
+    words: tuple[str, ...]
+    """For `modplane token create`."""
+
+
+def suggestions(
+    modules: list[Json], found: endpoints.Endpoints, data_dir: Path, guarded: Guarded | None = None
+) -> list[str]:
     """What to type next."""
-    opened: list[str] = []
-    guarded: list[str] = []
-    for module in modules:
-        for route in module.get("status", {}).get("routes", []):
-            if route["method"] == "GET" and "{" not in route["path"]:
-                (opened if route["auth"] == "NONE" else guarded).append(f"curl {_url(module, route, found)}")
+    opened = [
+        f"curl {_url(module, route, found)}"
+        for module in modules
+        for route in module.get("status", {}).get("routes", [])
+        if route["method"] == "GET" and "{" not in route["path"] and route["auth"] == "NONE"
+    ]
     program = _program(data_dir)
-    lines = [*opened[:_EXAMPLES]]
-    if guarded:
-        lines.append(f"curl -i {guarded[0].removeprefix('curl ')}   # 401: this route asks for a token")
+    lines = [*opened[:_EXAMPLES], *_guarded(guarded, program)]
     lines += [f"{program} get modules", f"{program} events -f"]
     broken = [module["metadata"]["name"] for module in modules if module.get("status", {}).get("state") == "ERROR"]
     lines += [f"{program} describe module {name}   # it is in ERROR" for name in broken[:_EXAMPLES]]
     return ["Try, in another terminal:", *(f"  {line}" for line in lines), "Ctrl-C stops everything."]
+
+
+def _guarded(route: Guarded | None, program: str) -> list[str]:
+    if route is None:
+        return []
+    words = shlex.join(("--sub", "ada", *route.words))
+    return [
+        f"curl -i {route.url}   # 401: this route asks for a token",
+        f"TOKEN=$({program} token create {words})",
+        f'curl -i {route.url} -H "authorization: Bearer $TOKEN"   # 200',
+    ]
+
+
+def guarded_route(document: Json, door: str) -> Guarded | None:
+    """The first route of an OpenAPI document of the data plane that a token alone opens."""
+    for path, operations in document.get("paths", {}).items():
+        asked = operations.get("get", {}).get("x-auth", {"level": "NONE"})
+        if asked["level"] != "NONE" and "{" not in path and not asked.get("featureFlags"):
+            words = [word for clause in asked.get("permissions", []) for word in ("--permission", clause[0])]
+            roles = [clause[0] for clause in asked.get("roles", [])] + ["admin"] * (asked["level"] == "ADMIN")
+            return Guarded(door + path, (*words, *(word for role in roles for word in ("--role", role))))
+    return None
 
 
 async def greet(found: endpoints.Endpoints, data_dir: Path, told: Callable[[str], None]) -> None:
@@ -68,7 +100,8 @@ async def greet(found: endpoints.Endpoints, data_dir: Path, told: Callable[[str]
         lines += ["Modules:", *(f"  {line}" for line in printing.aligned(head + rows))]
     else:
         lines.append("There are no modules yet: put one into the modules folder, or apply a manifest.")
-    for line in [*lines, *suggestions(modules, found, data_dir)]:
+    guarded = await asyncio.to_thread(_guarded_of, modules, found)
+    for line in [*lines, *suggestions(modules, found, data_dir, guarded)]:
         told(line)
 
 
@@ -100,6 +133,22 @@ def _modules(found: endpoints.Endpoints) -> list[Json]:
         return []
     finally:
         api.close()
+
+
+def _guarded_of(modules: list[Json], found: endpoints.Endpoints) -> Guarded | None:
+    """A route that a token opens, of a module that is not for single organisations."""
+    door = client.Client(found.data_plane)
+    try:
+        for module in modules:
+            if module.get("spec", {}).get("tenancy", "shared") == "shared":
+                asked = {"module": str(module["metadata"]["name"])}
+                if route := guarded_route(door.request("GET", "/openapi.json", params=asked), found.data_plane):
+                    return route
+    except exits.Exit:
+        return None
+    finally:
+        door.close()
+    return None
 
 
 def _prefix(module: Json) -> str:

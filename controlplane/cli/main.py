@@ -20,6 +20,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "up": ("up", "Run the whole system on this machine"),
         "controlplane": ("planes:controlplane", "Run one control plane"),
         "worker": ("planes:worker", "Run one data-plane worker"),
+        "token": ("token", "Make a token for trying things out"),
     },
     "Write modules": {
         "new": ("new", "Write a new module that works"),

@@ -140,6 +140,7 @@ def _system(
     from controlplane.cli import natsusers
     from schemas.kits import natsserver  # late: only `up` runs a server
 
+    _make_key(folder)
     home = folder.path / "nats"
     try:
         users = natsusers.Users(home, tuple(labels))
@@ -161,8 +162,18 @@ def _system(
     )
 
 
+def _make_key(folder: folders.DataFolder) -> None:
+    """The key of `modplane token create`, if this is the folder's first start."""
+    from schemas.kits.tokens import development  # late: it costs more to import than most commands to run
+
+    try:
+        development.ensure(folder.path)
+    except OSError as error:
+        raise exits.refused(f"cannot write the key of `modplane token`: {error}") from error
+
+
 def _worker(name: str, labels: str, door: socket.socket, common: list[object], key: Path) -> children.Plan:
-    words = supervising.python("dataplane", "worker", "--id", name, *common)
+    words = supervising.python("dataplane", "worker", "--id", name, "--auth-development", "true", *common)
     words += ["--nats-key-file", str(key), "--listen-fd", str(door.fileno())]
     if labels:
         words += ["--labels", labels]

@@ -24,6 +24,7 @@ _DENIAL: Final = "websocket.http.response"
 _TITLES: Final[Mapping[int, str]] = {
     400: "Bad Request",
     401: "Unauthorized",
+    403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
     413: "Content Too Large",
@@ -35,9 +36,6 @@ _TITLES: Final[Mapping[int, str]] = {
 }
 
 CRASHED: Final = "the module's handler failed; its operator finds the reason in the worker's log"
-
-CHALLENGE: Final = ((b"www-authenticate", b'Bearer realm="modplane"'),)
-"""Goes with every 401 (RFC 9110 section 11.6.1)."""
 
 
 def title(status: int) -> str:

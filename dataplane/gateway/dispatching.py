@@ -1,8 +1,9 @@
 """The ASGI application of a worker: one canonical path, one look at the snapshot, then the module or our own answer.
 
-A request under ``/api/v1/modules/{version}/{namespace}/`` goes: path check → snapshot → matcher → trouble → policy →
-the module's own application, with the whole path, ``root_path`` up to the namespace and a copy of the module's
-lifespan state.  Everything else is a host page (`dataplane.gateway.pages`).
+A request under ``/api/v1/modules/{version}/{namespace}/`` goes: path check → snapshot → matcher → trouble → gate
+(`dataplane.gateway.deciding`: who calls, and may they) → the module's own application, with the whole path,
+``root_path`` up to the namespace and a copy of the module's lifespan state.  Everything else is a host page
+(`dataplane.gateway.pages`).
 
 Always: whether a module answers, which route, and under which policy is decided here, before any module code runs;
 an exception of a module ends here.  The hot path allocates the scope copy and nothing else worth naming.
@@ -14,10 +15,12 @@ from collections.abc import Awaitable, Callable
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from dataplane.gateway import answering, hosting, limiting, paths, reaching
+from dataplane.gateway import answering, authenticating, authorising, deciding, hosting, limiting, paths, reaching
+from dataplane.gateway.authorising import Verdict
 from dataplane.gateway.serving import Served, Target
 from dataplane.gateway.snapshots import Namespace
 from dataplane.runtime import sharing
+from dataplane.sdk import calling
 from schemas import names
 from schemas.kits.clocks import Clock, SystemClock
 from schemas.paths import WEBSOCKET
@@ -37,9 +40,13 @@ _DESCRIPTIONS = frozenset({"/openapi.json", "/docs"})
 class Dispatcher:
     """Pure ASGI: no framework stands between the server and a module."""
 
-    def __init__(self, host: hosting.Host, pages: Pages, clock: Clock | None = None) -> None:
+    def __init__(
+        self, host: hosting.Host, pages: Pages, clock: Clock | None = None, gate: deciding.Gate | None = None
+    ) -> None:
+        """``gate`` None: nobody is believed, so only open routes answer."""
         self._host = host
         self._pages = pages
+        self._gate = gate or deciding.closed(clock or SystemClock())
         self._deadlines = limiting.Deadlines(clock or SystemClock())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -59,7 +66,8 @@ class Dispatcher:
         middle = path.find("/", _START)
         end = path.find("/", middle + 1) if middle > 0 else -1
         key = (path[_START:middle], path[middle + 1 : end] if end > 0 else path[middle + 1 :])
-        namespace = self._host.snapshot.table.get(key)
+        snapshot = self._host.snapshot
+        namespace = snapshot.table.get(key)
         if namespace is None:
             await answering.problem(scope, receive, send, 404, "no module serves this version and namespace")
             return
@@ -70,14 +78,36 @@ class Dispatcher:
             await _unmatched(scope, receive, send, namespace, route_path)
         elif target.served.trouble is not None:
             await _troubled(scope, receive, send, target.served)
-        elif target.guarded:
-            await answering.problem(scope, receive, send, 401, "this route needs a token", answering.CHALLENGE)
+        elif (asked := target.requirement) is None:
+            await _run(scope, receive, send, target, root, self._deadlines, None)
         else:
-            await _run(scope, receive, send, target, root, self._deadlines)
+            verdict = self._gate.known(scope, asked, snapshot) or await self._gate.learn(scope, asked, snapshot)
+            if verdict.status == 200:
+                await _run(scope, receive, send, target, root, self._deadlines, verdict)
+            else:
+                await _refused(scope, receive, send, verdict, self._gate.challenges)
+
+
+async def _refused(
+    scope: Scope, receive: Receive, send: Send, verdict: Verdict, challenges: authenticating.Challenges
+) -> None:
+    """401 or 403: what a caller may know; why is the operator's to know."""
+    if verdict.status == 403:
+        await answering.problem(scope, receive, send, 403, "this caller may not call this route", challenges.forbidden)
+    elif verdict.reason == authorising.NO_CREDENTIALS:
+        await answering.problem(scope, receive, send, 401, "this route needs a token", challenges.missing)
+    else:
+        await answering.problem(scope, receive, send, 401, "the token is not valid here", challenges.invalid)
 
 
 async def _run(
-    scope: Scope, receive: Receive, send: Send, target: Target, root: str, deadlines: limiting.Deadlines
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    target: Target,
+    root: str,
+    deadlines: limiting.Deadlines,
+    verdict: Verdict | None,
 ) -> None:
     served = target.served
     limits = served.desired.limits
@@ -90,6 +120,8 @@ async def _run(
     inner["root_path"] = root + served.prefix
     inner["state"] = served.state.copy()
     inner[reaching.ROUTE] = target.route
+    if verdict is not None:
+        inner[calling.PRINCIPAL] = verdict.principal
     task = asyncio.current_task()
     assert task is not None, "a request runs in a task"
     kind = limiting.Call if scope["type"] == "http" else limiting.Conversation

@@ -6,6 +6,7 @@ replaced or removed one keeps answering the requests that are inside it, for at 
 """
 
 import asyncio
+import dataclasses
 from datetime import datetime
 
 import structlog
@@ -112,7 +113,7 @@ class Host:
     async def close(self) -> None:
         """Stop every module, all at once; requests still inside are cut off."""
         modules = list(self.snapshot.modules.values())
-        self.snapshot = snapshots.Snapshot(self.snapshot.number + 1, standing=self.snapshot.standing)
+        self.snapshot = dataclasses.replace(self.snapshot, number=self.snapshot.number + 1, modules={}, table={})
         for served in self._old.values():
             if served.inside.emptied is not None:
                 served.inside.emptied.set()

@@ -16,9 +16,10 @@ from fastapi import FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
 from starlette.routing import BaseRoute, Mount, WebSocketRoute
 
-from dataplane.gateway import answering, matching, reaching
+from dataplane.gateway import answering, authorising, matching, reaching
+from dataplane.gateway.authorising import Requirement
 from dataplane.runtime import sharing
-from schemas.module import DesiredModule, Tenancy
+from schemas.module import DesiredModule
 from schemas.paths import ANY_METHOD, WEBSOCKET
 from schemas.policies import EffectivePolicy
 
@@ -72,10 +73,15 @@ class Target:
     served: "Served"
     template: str
     policy: EffectivePolicy
-    guarded: bool
-    """Whether a caller has to prove anything."""
+    requirement: Requirement | None
+    """What is asked of callers; None: nothing."""
     route: BaseRoute | None
     """What answers inside the module's application; None: its own router is to look for it."""
+
+    @property
+    def guarded(self) -> bool:
+        """Whether callers are asked for anything."""
+        return self.requirement is not None
 
 
 class Inside:
@@ -196,9 +202,8 @@ class Served:
 
 
 def _target(served: Served, template: str, policy: EffectivePolicy, route: BaseRoute | None) -> Target:
-    # tenancy 'organisation' fails closed until callers have organisations
-    guarded = not policy.open or served.desired.tenancy is not Tenancy.SHARED
-    return Target(served, template, policy, guarded, route)
+    asked = authorising.requirement(served.name, policy, served.desired.tenancy)
+    return Target(served, template, policy, asked, route)
 
 
 def serve(instance: Loaded, since: datetime) -> Served:

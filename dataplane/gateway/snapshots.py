@@ -40,10 +40,12 @@ class Snapshot:
     table: Mapping[Key, Namespace] = field(default_factory=dict)
     standing: Standing = field(default_factory=Standing)
     """Flags, tenants and revocations."""
+    turn: int = 0
+    """Counts the publications of another standing within a boot."""
 
     def with_standing(self, standing: Standing) -> "Snapshot":
         """This picture with other flags, tenants and revocations."""
-        return replace(self, number=self.number + 1, standing=standing)
+        return replace(self, number=self.number + 1, standing=standing, turn=self.turn + 1)
 
     def with_module(self, served: Served) -> "Snapshot":
         """This picture with ``served`` instead of any module of its name."""
@@ -70,4 +72,4 @@ class Snapshot:
                 table[key] = Namespace(Matcher(routes), tuple(members))
             else:
                 del table[key]
-        return Snapshot(self.number + 1, modules, table, self.standing)
+        return replace(self, number=self.number + 1, modules=modules, table=table)

@@ -4,18 +4,26 @@ Owns: the words of the seed that authors write.  Imports: FastAPI's router, sche
 Comes from: modules' code.  Goes to: `dataplane.runtime`, which reads what is declared here.  Never: enforces anything.
 """
 
+from dataplane.sdk.calling import CurrentPrincipal, current_principal, optional_principal
 from dataplane.sdk.declaring import require_module_auth
 from dataplane.sdk.metadata import ModuleMetadata, ModuleRouteConfig
+from dataplane.sdk.providing import AuthProvider
 from dataplane.sdk.routers import BaseModuleRouter, IModuleRouter
 from schemas.module import ModuleType
 from schemas.policies import AuthLevel
+from schemas.principals import Principal
 
 __all__ = [
     "AuthLevel",
+    "AuthProvider",
     "BaseModuleRouter",
+    "CurrentPrincipal",
     "IModuleRouter",
     "ModuleMetadata",
     "ModuleRouteConfig",
     "ModuleType",
+    "Principal",
+    "current_principal",
+    "optional_principal",
     "require_module_auth",
 ]

@@ -12,6 +12,7 @@ PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglo
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 _LINK = re.compile(r"\[[^\]]+\]\(([^)\s]+)\)")
+_SUBSTITUTION = re.compile(r"[A-Z_]+=\$\((.+)\)")
 _ASSIGNMENT = re.compile(r"[A-Z_]+=\S*")
 
 
@@ -96,6 +97,8 @@ def calls(block: Block, program: str) -> Iterator[Call]:
             words = shlex.split(line.partition(" | ")[2] if " | " in line else line)
         except ValueError:  # a quotation over several lines: not one of ours
             continue
+        if inner := _SUBSTITUTION.fullmatch(line):
+            words = shlex.split(inner.group(1))
         environment = [word for word in words if _ASSIGNMENT.fullmatch(word)]
         words = words[len(environment) :]
         if not words or words[0] != program:

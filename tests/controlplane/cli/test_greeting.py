@@ -23,13 +23,36 @@ def test_what_to_try_has_real_ports_and_paths() -> None:
         module("a", "ACTIVE", ("GET", "/hello", "NONE"), ("GET", "/x/{id}", "NONE"), ("POST", "/do", "NONE")),
         module("b", "ERROR", ("GET", "/mine", "BASIC")),
     ]
-    text = "\n".join(greeting.suggestions(modules, FOUND, Path("/data")))
+    prefix = "http://127.0.0.1:8001/api/v1/modules/v2/shop"
+    guarded = greeting.Guarded(f"{prefix}/mine", ("--permission", "read it"))
+    text = "\n".join(greeting.suggestions(modules, FOUND, Path("/data"), guarded))
     assert "curl http://127.0.0.1:8001/api/v1/modules/v2/shop/hello\n" in text
     assert "{id}" not in text
     assert "/do" not in text
-    assert "curl -i http://127.0.0.1:8001/api/v1/modules/v2/shop/mine   # 401" in text
+    assert f"curl -i {prefix}/mine   # 401" in text
+    assert "token create --sub ada --permission 'read it')" in text
+    assert f'curl -i {prefix}/mine -H "authorization: Bearer $TOKEN"   # 200' in text
     assert "describe module b" in text
     assert "MODPLANE_DATA_DIR=/data" in text
+
+
+def operation(level: str, **more: object) -> Json:
+    return {"get": {"x-auth": {"level": level, **more}}}
+
+
+def test_the_guarded_route_is_one_that_a_token_opens() -> None:
+    paths = {
+        "/open": operation("NONE"),
+        "/one/{id}": operation("BASIC"),
+        "/post": {"post": {"x-auth": {"level": "BASIC"}}},
+        "/flagged": operation("BASIC", featureFlags=["beta"]),
+        "/mine": operation("ADMIN", permissions=[["a", "b"], ["c"]], roles=[["r", "s"]]),
+    }
+    found = greeting.guarded_route({"paths": paths}, "http://door")
+    words = ("--permission", "a", "--permission", "c", "--role", "r", "--role", "admin")
+    assert found == greeting.Guarded("http://door/mine", words)
+    del paths["/mine"]
+    assert greeting.guarded_route({"paths": paths}, "http://door") is None
 
 
 def test_the_addresses_are_told() -> None:
