@@ -8,6 +8,7 @@
     ├── NotFound                     no object of that kind and name
     ├── AlreadyExists                the name is taken
     ├── Conflict                     the object changed since it was read (retryable after reading anew)
+    ├── StillNeeded              others ask for what is to be deleted: who, in the message
     ├── OwnershipConflict            another manager owns the field groups: ``owners``
     ├── Compacted                    the watch log does not reach back that far: list anew
     ├── Fenced                       a newer leader wrote: resign
@@ -82,6 +83,16 @@ class Conflict(ModplaneError):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, retryable=True)
+
+
+class StillNeeded(ModplaneError):
+    """Others ask for what is to be deleted, and would be shut."""
+
+    def __init__(self, kind: str, name: str, needing: str) -> None:
+        super().__init__(
+            f"{kind} {name!r} is required by {needing}, whose routes would be closed without it; "
+            "take it out there first, or delete it with force"
+        )
 
 
 class OwnershipConflict(ModplaneError):

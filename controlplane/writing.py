@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol, TypeAlias
 
 import structlog
 
-from controlplane import errors, intaking, planning
+from controlplane import errors, intaking, needing, planning
 from controlplane.admission import merging
 from controlplane.store import stores, transactions
 from controlplane.store.records import Record
@@ -56,7 +56,7 @@ def _nobody_leads() -> Forward | None:
     return None
 
 
-class Seeing(Protocol):
+class Seeing(needing.Seeing, Protocol):
     """What planning reads: a transaction or a reading."""
 
     def get(self, kind: str, name: str) -> Record | None:
@@ -176,11 +176,17 @@ class Writer:
         uid: str = "",
         revision: int | None = None,
         manager: str = "",
+        force: bool = False,
         dry_run: bool = False,
         reason: str = "",
     ) -> Outcome:
-        """Ask for deletion: at once without finalizers, else when the last of them is gone."""
-        write = intaking.Write(intaking.Action.DELETE, kind, name, manager=manager, uid=uid, revision=revision)
+        """Ask for deletion: at once without finalizers, else when the last of them is gone.
+
+        errors.StillNeeded: others ask for it; not if ``force``.
+        """
+        write = intaking.Write(
+            intaking.Action.DELETE, kind, name, manager=manager, force=force, uid=uid, revision=revision
+        )
         return await self._one(write, dry_run=dry_run, reason=reason)
 
     async def write(
@@ -303,10 +309,17 @@ def _planned(
             steps.append(write)
             continue
         try:
-            steps.append(planning.plan(seeing.get(write.kind, write.name), write, sources, now))
+            steps.append(_step(seeing, write, sources, now))
         except errors.ModplaneError as error:
             steps.append(error)
     return steps
+
+
+def _step(seeing: Seeing, write: intaking.Write, sources: _Sources, now: datetime) -> planning.Step:
+    step = planning.plan(seeing.get(write.kind, write.name), write, sources, now)
+    if write.action is intaking.Action.DELETE and write.kind == "FeatureFlag" and not write.force:
+        needing.check_flag(seeing, write.name)
+    return step
 
 
 def _foresee(

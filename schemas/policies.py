@@ -6,6 +6,7 @@ Pure.  The control plane computes the effective policy at registration; the gate
 from collections.abc import Iterable
 from enum import StrEnum
 
+from schemas import names
 from schemas.meta import Model
 
 
@@ -36,7 +37,7 @@ class AuthRequirement(Model):
     roles: list[str] = []
     roles_match: Match = Match.ANY
     feature_flags: list[str] = []
-    """Flags that must all be on for the caller."""
+    """Names of flags that must all be on for the caller; ``new_search`` and ``new-search`` are the same."""
 
 
 class EffectivePolicy(Model):
@@ -85,7 +86,7 @@ def _of(requirement: AuthRequirement) -> EffectivePolicy:
         admin=requirement.level is AuthLevel.ADMIN,
         permissions=_clauses(requirement.permissions, requirement.permissions_match),
         roles=_clauses(requirement.roles, requirement.roles_match),
-        feature_flags=sorted(set(requirement.feature_flags)),
+        feature_flags=sorted({names.object_name(flag) for flag in requirement.feature_flags}),
     )
 
 

@@ -97,6 +97,10 @@ def _normalised(kind: kinds.Kind, document: Json) -> Json:
         _hyphens(spec, "module")
         _hyphens(spec, "organisation")
         _hyphens(spec.get("routing"), "namespace")
+        prerequisites = spec.get("prerequisites")
+        if isinstance(prerequisites, list):
+            named = [names.object_name(item) if isinstance(item, str) else item for item in prerequisites]
+            spec["prerequisites"] = named
         dependencies = spec.get("dependencies")
         for item in dependencies if isinstance(dependencies, list) else ():
             _hyphens(item, "name")

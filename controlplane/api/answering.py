@@ -120,6 +120,7 @@ def _verdict(error: Exception) -> tuple[int, str]:
         (errors.AlreadyExists, 409, "AlreadyExists"),
         (errors.Conflict, 409, "Conflict"),
         (errors.OwnershipConflict, 409, "Conflict"),
+        (errors.StillNeeded, 409, "Conflict"),
         (errors.Compacted, 410, "Expired"),
         (errors.Invalid, 422, "Invalid"),
         (errors.SourceInvalid, 422, "Invalid"),

@@ -99,7 +99,7 @@ class Changer:
         return _shown(outcome, 201 if outcome.verb == planning.Verb.CREATED.value else 200)
 
     async def delete(self, request: Request) -> Response:
-        """``DELETE /{plural}/{name}``, with optional ``DeleteOptions``."""
+        """``DELETE /{plural}/{name}``, with optional ``DeleteOptions``; ``?force=true``: also if others need it."""
         kind, name = asking.writable_kind(request), asking.name(request)
         data = await bodies.read(request, bodies.MAX_OBJECT)
         options: Json = {}
@@ -114,6 +114,7 @@ class Changer:
             uid=str(preconditions.get("uid") or ""),
             revision=intaking.revision_of(preconditions.get("resourceVersion")),
             manager=asking.manager(request),
+            force=asking.flag(request, "force"),
             dry_run=asking.dry_run(request, options),
         )
         assert outcome.record is not None

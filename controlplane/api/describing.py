@@ -23,7 +23,7 @@ _QUERY: Final = {
     "fieldManager": "Who writes; owners are kept per group of fields.",
     "fieldValidation": "Accepted for clients that send it; unknown fields are always refused (Strict).",
     "dryRun": "All: go the same way, write nothing, answer with the object as it would be.",
-    "force": "With an apply: take the field groups that others own.",
+    "force": "With an apply: take the field groups that others own. With a delete: also what others require.",
 }
 
 

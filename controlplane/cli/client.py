@@ -83,9 +83,10 @@ class Client:
         answer = self.request("POST", f"{names.API_PREFIX}/apply", params=params, body={"items": items})
         return list(answer.get("items", []))
 
-    def delete(self, plural: str, name: str, *, uid: str = "", dry_run: bool = False) -> Json:
-        """Ask for an object's deletion; with ``uid`` only if it is still that one."""
+    def delete(self, plural: str, name: str, *, uid: str = "", force: bool = False, dry_run: bool = False) -> Json:
+        """Ask for an object's deletion; ``uid``: only if it is still that one; ``force``: also if others need it."""
         params = {"fieldManager": names.MANAGER_CLI} | ({"dryRun": "All"} if dry_run else {})
+        params |= {"force": "true"} if force else {}
         body = {"preconditions": {"uid": uid}} if uid else None
         return self.request("DELETE", f"{names.API_PREFIX}/{plural}/{name}", params=params, body=body)
 

@@ -18,6 +18,7 @@ from schemas.names import object_name
     cls=options.Verb,
     examples=(
         "modplane delete module my-module",
+        "modplane delete flag new-dashboard --force",
         "modplane delete -f module.yaml",
         "modplane delete module/a module/b --no-wait",
     ),
@@ -26,6 +27,7 @@ from schemas.names import object_name
 @options.files
 @click.option("--wait/--no-wait", default=True, show_default=True, help="Wait until the objects are gone.")
 @options.timeout("90s")
+@click.option("--force", is_flag=True, help="Delete a flag even if modules or other flags require it.")
 @click.option("--ignore-not-found", is_flag=True, help="An object that is not there is no failure.")
 @options.server
 def command(
@@ -34,6 +36,7 @@ def command(
     recursive: bool,
     wait: bool,
     timeout: float,
+    force: bool,
     ignore_not_found: bool,
     server: str | None,
     data_dir: Path,
@@ -51,7 +54,7 @@ def command(
     for plural, name in ((plural, name) for plural, name in wanted if name):
         try:
             before = api.get(plural, name)
-            api.delete(plural, name)
+            api.delete(plural, name, force=force)
         except exits.Exit as end:
             if end.code != exits.NO:
                 raise

@@ -23,6 +23,7 @@ CASES = [
         False,
     ),
     (errors.Invalid([]), "invalid", False),
+    (errors.StillNeeded("FeatureFlag", "f", "Module a"), "required by Module a, whose routes would be closed", False),
 ]
 
 

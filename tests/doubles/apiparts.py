@@ -13,6 +13,7 @@ import httpx
 from controlplane import writing
 from controlplane.api import apps
 from controlplane.store import stores
+from schemas import kinds
 from schemas.kits.clocks import Clock
 from schemas.meta import Json
 from tests.doubles.clock import FakeClock
@@ -63,7 +64,7 @@ class Parts:
     checks: Json
 
     async def apply(self, document: Json, manager: str = "tester", **params: Any) -> httpx.Response:
-        kind = {"Module": "modules", "Organisation": "organisations", "FeatureFlag": "featureflags"}[document["kind"]]
+        kind: str = kinds.BY_NAME[document["kind"]].plural
         return await self.client.patch(
             f"/apis/modplane.dev/v1/{kind}/{document['metadata']['name']}",
             params={"fieldManager": manager, **params},
@@ -82,6 +83,10 @@ def module(name: str = "orders", labels: dict[str, str] | None = None, **spec: A
 
 def organisation(name: str = "acme", **spec: Any) -> Json:
     return {"apiVersion": "modplane.dev/v1", "kind": "Organisation", "metadata": {"name": name}, "spec": spec}
+
+
+def flag(name: str = "beta", **spec: Any) -> Json:
+    return {"apiVersion": "modplane.dev/v1", "kind": "FeatureFlag", "metadata": {"name": name}, "spec": spec}
 
 
 _TEMPLATES: list[tempfile.TemporaryDirectory[str]] = []

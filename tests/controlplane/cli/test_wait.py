@@ -98,3 +98,11 @@ def test_delete_takes_the_names_from_manifests(desk: Desk) -> None:
 def test_delete_wants_one_kind_of_names(desk: Desk) -> None:
     assert "one of both" in desk.type("delete", code=2).err
     assert "delete modules NAME" in desk.type("delete", "modules", code=2).err
+
+
+def test_a_flag_that_a_module_requires_is_deleted_with_force_only(desk: Desk) -> None:
+    desk.run(desk.parts.apply(apiparts.module(auth={"featureFlags": ["new_search"]})))
+    desk.run(desk.parts.apply(apiparts.flag("new-search")))
+    said = desk.type("delete", "flag", "new-search", code=3)
+    assert "is required by Module orders, whose routes would be closed without it" in said.err
+    assert desk.type("delete", "flag", "new-search", "--force").out == "featureflag/new-search deleted\n"
