@@ -46,4 +46,10 @@ def _lines(answer: Json, refused: int) -> Iterator[str]:
             f"Not deleted by itself: {', '.join(prunable)} ({why}). Put the code back, or delete all that is gone with "
             "`modplane discover --prune`."
         )
+    inspecting = answer.get("inspecting", [])
+    if inspecting:
+        yield (
+            f"Still being inspected: {', '.join(inspecting)}. The next scan takes what they answer: wait a bit, and "
+            "run `modplane discover` again. Code that takes this long at its import should do its work in on_startup()."
+        )
     yield f"{answer.get('scanned', 0)} scanned, {len(answer.get('unchanged', []))} unchanged, {refused} refused"

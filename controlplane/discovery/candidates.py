@@ -20,6 +20,7 @@ from controlplane import errors
 from controlplane.store import stores
 from schemas import digests
 from schemas.inspections import InspectionOutcome, InspectionReport, InspectionRequest
+from schemas.kits import places
 from schemas.kits.backoffs import Backoff
 from schemas.kits.clocks import Clock
 
@@ -27,6 +28,9 @@ logger = structlog.get_logger("controlplane.discovery.candidates")
 
 AT_ONCE: Final = 4
 """How many sources are asked at a time, so that the inspections of what people applied find a place."""
+
+HOLD: Final = 0.5
+"""Seconds for which one counts there, so that code that hangs keeps no other from being asked."""
 
 ATTEMPTS: Final = 3
 """How many times code is asked about that crashes or runs out of time, until it changes or somebody asks for a scan."""
@@ -71,30 +75,36 @@ class Candidates:
         self._code_root = code_root
         self._done = done
         self._backoff = Backoff(base=5.0, cap=60.0)
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._places = places.Places(AT_ONCE, HOLD)
         self._told: dict[str, _Attempt] = {}
         self._asking: dict[str, tuple[str, asyncio.Task[None]]] = {}
 
-    async def reports(self, packed: Mapping[str, str], patience: float | None = None) -> dict[str, InspectionReport]:
-        """The reports on sources, by path, as far as there are any; ``packed``: their digests.
+    async def reports(
+        self, packed: Mapping[str, str], patience: float, *, anew: bool = False
+    ) -> dict[str, InspectionReport]:
+        """The reports on sources, by path, as far as there are any after ``patience`` seconds.
 
-        Those that are asked now have ``patience`` seconds; without, all are waited for, and what had no answer is asked
-        again at once.  What is not asked for is forgotten.
+        ``packed``: their digests.  Those that are asked now are waited for.  ``anew``: those that were asked before as
+        well, and what had no answer is asked again at once.  What is not asked for is forgotten.
         """
         self._forget(packed)
         now = self._clock.monotonic()
         fresh = []
         for path, digest in packed.items():
             told = self._told.get(path)
-            due = told is None or (told.failures > 0 and (patience is None or told.next_try <= now))
+            due = told is None or (told.failures > 0 and (anew or told.next_try <= now))
             if due and path not in self._asking:
                 task = asyncio.get_running_loop().create_task(self._ask(path, digest), name=f"candidates of {path}")
                 self._asking[path] = (digest, task)
                 fresh.append(task)
-        waited = fresh if patience is not None else [task for _, task in self._asking.values()]
+        waited = [task for _, task in self._asking.values()] if anew else fresh
         if waited:
             await asyncio.wait(waited, timeout=patience)
         return {path: self._told[path].report for path in packed if path in self._told}
+
+    def asking(self) -> list[str]:
+        """The paths of the sources that are being inspected now, or wait for it, in order."""
+        return sorted(self._asking)
 
     def due(self) -> float | None:
         """In how many seconds somebody is to be asked again; None: nobody is."""
@@ -115,8 +125,7 @@ class Candidates:
 
     async def _ask(self, path: str, digest: str) -> None:
         try:
-            async with self._slots:
-                report = await self._report(path, digest)
+            report = await self._places.run(self._report(path, digest))
         except errors.ModplaneError as error:
             report = InspectionReport(
                 id="", outcome=InspectionOutcome.CRASHED, reason="InspectionUnavailable", message=error.message

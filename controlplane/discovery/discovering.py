@@ -49,6 +49,8 @@ PATIENCE: Final = 2.0
 """Seconds for which code has to be gone before that means anything: a folder that is replaced is gone for a moment."""
 SOON: Final = 1.0
 """Seconds for which a scan waits for inspections; those that take longer are the next one's."""
+ASKED: Final = 10.0
+"""The same for a scan that somebody asked for, who is told what is still being inspected then."""
 NEWCOMER: Final = 2.0
 """Seconds for which code that belongs to no module waits for a person to apply a manifest of their own, which then
 comes first.  Not waited for when somebody asks for a scan."""
@@ -146,10 +148,12 @@ class ModuleDiscovery:
     async def discover(self, *, prune: bool = False) -> Json:
         """Scan everything now; ``prune``: delete what discovery made and whose code is gone, however much that is.
 
-        ``{scanned, applied, unchanged, updated, pinned, missing, prunable, deleted, held, failed: [{path, message}],
-        durationSeconds}``: module names, but for ``failed`` and ``held``.  ``updated``: new code was taken; ``pinned``:
-        newer code lies there, but somebody pinned the digest; ``missing``: their code is gone, they stay and serve on;
-        ``prunable``: those of them that a prune deletes; ``held``: why none of them was deleted by itself.
+        ``{scanned, applied, unchanged, updated, pinned, missing, prunable, deleted, held, inspecting, failed:
+        [{path, message}], durationSeconds}``: module names, but for ``failed``, ``held`` and ``inspecting``.
+        ``updated``: new code was taken; ``pinned``: newer code lies there, but somebody pinned the digest;
+        ``missing``: their code is gone, they stay and serve on;
+        ``prunable``: those of them that a prune deletes; ``held``: why none of them was deleted by itself;
+        ``inspecting``: the sources whose code has not answered yet, which the next scan takes.
         """
         return await self._everything(_Asked(prune))
 
@@ -217,7 +221,7 @@ class ModuleDiscovery:
     ) -> results.Result:
         """``touched``: what moved since the last scan; None: everything is looked at anew.
 
-        When it is ``asked`` for, it waits for every inspection, and for nothing to come back.
+        When it is ``asked`` for, it waits longer for inspections, and for nothing to come back.
         """
         result = results.Result()
         scan = await asyncio.to_thread(self._scanner.scan, tree, busy)
@@ -226,7 +230,8 @@ class ModuleDiscovery:
         modules = await self._store.read(noting.known)
         self._found = await self._find(tree, busy, touched, {*scan.named, *(module.path for module in modules)})
         bare = await asyncio.to_thread(self._bare, scan, modules, result, every=touched is None)
-        reports = await self._candidates.reports(bare, None if asked else SOON)
+        reports = await self._candidates.reports(bare, ASKED if asked else SOON, anew=asked is not None)
+        result.inspecting = self._candidates.asking()
         self._due = self._clock.monotonic() + BACKSTOP
         if asked is None and (due := self._candidates.due()) is not None:
             result.look_again(due)

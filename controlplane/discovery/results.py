@@ -26,6 +26,8 @@ class Result:
     prunable: list[str] = field(default_factory=list)
     """Those of them that a prune deletes."""
     deleted: list[str] = field(default_factory=list)
+    inspecting: list[str] = field(default_factory=list)
+    """Paths of sources whose code has not answered yet."""
     held: str = ""
     """Why none of them was deleted by itself."""
     failed: list[Failure] = field(default_factory=list)
@@ -42,6 +44,7 @@ class Result:
             "scanned": self.scanned,
             **{word: sorted(getattr(self, word)) for word in LISTS},
             "held": self.held or None,
+            "inspecting": [text(path) for path in self.inspecting],
             "failed": [{"path": text(failure.path), "message": text(failure.message)} for failure in self.failed],
             "durationSeconds": round(seconds, 3),
         }

@@ -1,4 +1,4 @@
-"""A pool of inspections over one warm process that forks children for them.
+"""Inspections over one warm process that forks children for them.
 
 The process is started at the first need and again after it died.  An inspection that was under way then is done once
 more in a process of its own, so that code which kills its inspector harms nobody but itself.  Called by reconcile and
@@ -31,7 +31,9 @@ _LINE_MAX: Final = 8 << 20
 _ALONE: Final = 2
 """Processes of their own at once."""
 _ROOT: Final = Path(__file__).resolve().parents[2]
-_KEPT_ENVIRONMENT: Final = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+_KEPT_ENVIRONMENT: Final = frozenset(
+    {"PATH", "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "TMPDIR", "TZ", "VIRTUAL_ENV", "LD_LIBRARY_PATH"}
+)
 _KEPT_PREFIXES: Final = ("PYTHON", "COVERAGE")
 
 COMMAND: Final = (sys.executable, "-P", "-m", "dataplane", "inspect")
@@ -128,12 +130,11 @@ class _Inspector:
 class InspectionPool:
     """Inspections; `start` it, and `close` it at the end.
 
-    Up to ``slots`` are with the process at once, which spreads them over its few children.
+    All that is asked is with the process at once, which decides who is next and has few children at work.
     """
 
-    def __init__(self, *, slots: int = 16, command: Sequence[str] = COMMAND, grace: float = 10.0) -> None:
+    def __init__(self, *, command: Sequence[str] = COMMAND, grace: float = 10.0) -> None:
         self._command = tuple(command)
-        self._slots = asyncio.Semaphore(slots)
         self._grace = grace
         self._turns = asyncio.Semaphore(_ALONE)
         self._starting = asyncio.Lock()
@@ -156,13 +157,12 @@ class InspectionPool:
     async def inspect(self, request: InspectionRequest) -> InspectionReport:
         """The report on ``request``; Unreachable if no inspection process can be had."""
         patience = 2 * request.timeout_seconds + self._grace  # what hangs behind others hangs once more, alone
-        async with self._slots:
-            try:
-                return await (await self._ready()).ask(request, patience)
-            except _DiedError:
-                logger.warning("inspection process died", source=request.source_path, digest=request.digest)
-            async with self._turns:
-                return await self._alone(request, patience)
+        try:
+            return await (await self._ready()).ask(request, patience)
+        except _DiedError:
+            logger.warning("inspection process died", source=request.source_path, digest=request.digest)
+        async with self._turns:
+            return await self._alone(request, patience)
 
     async def _alone(self, request: InspectionRequest, patience: float) -> InspectionReport:
         if self._closed:

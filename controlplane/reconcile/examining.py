@@ -25,6 +25,7 @@ from controlplane.store.records import Record
 from schemas import digests
 from schemas.documents import canonical_json
 from schemas.inspections import InspectionOutcome, InspectionReport, InspectionRequest
+from schemas.kits import places
 from schemas.kits.backoffs import Backoff
 from schemas.kits.clocks import Clock
 from schemas.meta import Json
@@ -34,6 +35,9 @@ logger = structlog.get_logger("controlplane.reconcile.examining")
 
 AT_ONCE = 16
 """How many inspections are asked for at a time; the inspector spreads them over a few processes."""
+
+HOLD = 0.5
+"""Seconds for which one counts there, so that code that hangs keeps nobody else's from being asked for."""
 
 
 class Inspector(Protocol):
@@ -83,7 +87,7 @@ class Examiner:
         self._backoff = backoff
         self._code_root = code_root
         self._wake = wake
-        self._slots = asyncio.Semaphore(AT_ONCE)
+        self._places = places.Places(AT_ONCE, HOLD)
         self._jobs: dict[str, _Job] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._answers: dict[str, InspectionReport] = {}
@@ -165,9 +169,7 @@ class Examiner:
 
     async def _run(self, key: str, job: _Job, request: InspectionRequest) -> None:
         try:
-            async with self._slots:
-                job.started = self._clock.monotonic()
-                report, blameless = await self._ask(request)
+            report, blameless = await self._places.run(self._ask(job, request))
         finally:
             self._jobs.pop(key, None)
         if report.outcome in (InspectionOutcome.OK, InspectionOutcome.FAILED):
@@ -179,8 +181,9 @@ class Examiner:
                 self._failed(trial_key, report, blameless=blameless)
             self._wake(name)
 
-    async def _ask(self, request: InspectionRequest) -> tuple[InspectionReport, bool]:
+    async def _ask(self, job: _Job, request: InspectionRequest) -> tuple[InspectionReport, bool]:
         """The report, and whether only the inspector is to blame for it."""
+        job.started = self._clock.monotonic()
         try:
             return await self._inspector.inspect(request), False
         except Exception as problem:

@@ -3,6 +3,7 @@
 Runs in a throw-away child (`dataplane.inspection.children`); whatever the code does wrong ends in a report.
 """
 
+import errno
 import inspect
 import operator
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from dataplane.errors import LoadFailed
+from dataplane.inspection import confining
 from dataplane.runtime import assembling
 from dataplane.runtime.collecting import CollectedRoute
 from dataplane.runtime.importing import Code, library
@@ -26,6 +28,14 @@ from schemas.meta import Json
 
 _MARKS: Final = (b"BaseModuleRouter", b"register_routes")
 """A file without one of these words defines no module, and is not imported to find out."""
+
+_PROCESSES: Final = f"{confining.PROCESSES} processes and threads"
+_LIMITED: Final = {
+    errno.EAGAIN: _PROCESSES,
+    errno.EFBIG: f"{confining.FILE >> 20} MiB for each file and for what it prints",
+    errno.EMFILE: f"{confining.FILES} open files",
+    errno.ENOMEM: f"{confining.MEMORY >> 30} GiB of memory",
+}
 
 
 def examine(request: InspectionRequest) -> InspectionReport:
@@ -44,11 +54,23 @@ def examine(request: InspectionRequest) -> InspectionReport:
             routes=[_route(route) for route in assembled.routes],
         )
     except LoadFailed as failure:
-        return InspectionReport(
-            id=request.id, outcome=InspectionOutcome.FAILED, reason=failure.reason, message=failure.message
-        )
+        message = f"{failure.message}{_hint(failure.__cause__)}"
+        return InspectionReport(id=request.id, outcome=InspectionOutcome.FAILED, reason=failure.reason, message=message)
     finally:
         library.release(code)
+
+
+def _hint(error: BaseException | None) -> str:
+    """Which limit of an inspection the code has met, if it has."""
+    if isinstance(error, MemoryError):
+        what = f"{confining.MEMORY >> 30} GiB of memory"
+    elif isinstance(error, OSError) and isinstance(error.errno, int) and error.errno in _LIMITED:
+        what = _LIMITED[error.errno]
+    elif type(error) is RuntimeError and "can't start new thread" in str(error):
+        what = _PROCESSES
+    else:
+        return ""
+    return f"; code has {what} while it is inspected: take what you need in on_startup(), not at import"
 
 
 def code_of(request: InspectionRequest) -> Code:

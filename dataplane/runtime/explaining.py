@@ -66,11 +66,15 @@ def _text(error: BaseException) -> str:
         return f"{name}: {error.msg}"
     if isinstance(error, SystemExit):
         return f"{name}: the code called exit({error.code!r}); a module must not end its host"
+    said = _said(error)
+    return f"{name}: {said}" if said else name
+
+
+def _said(error: BaseException) -> str:
     try:
-        text = str(error).strip()
-    except Exception:  # noqa: BLE001 – an author's __str__ may fail in any way
-        text = "(its text cannot be shown)"
-    return f"{name}: {text}" if text else name
+        return str(error).strip()
+    except BaseException:  # noqa: BLE001 – an author's __str__ may fail in any way, SystemExit included
+        return "(its text cannot be shown)"
 
 
 def _shorten(text: str) -> str:
@@ -78,7 +82,7 @@ def _shorten(text: str) -> str:
 
 
 def _hint(error: BaseException, code: Code) -> str:
-    if _TABLE_TWICE in str(error):
+    if _TABLE_TWICE in _said(error):
         return "; define tables at the top level of a file: a new configuration makes another instance of the same code"
     if not isinstance(error, ModuleNotFoundError) or not error.name:
         return ""

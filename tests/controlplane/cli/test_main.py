@@ -135,6 +135,15 @@ def test_discover_lists_news_and_fails_for_refused_sources(desk: Desk, monkeypat
     assert said.err == "c.py: line 3\n"
 
 
+def test_discover_says_what_is_still_being_inspected(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = {"scanned": 3, "applied": ["a"], "inspecting": ["slow", "slower"]}
+    monkeypatch.setattr(client.Client, "discover", lambda self, prune: answer)
+    said = desk.type("discover").out
+    assert said.startswith(
+        "module/a applied\nStill being inspected: slow, slower. The next scan takes what they answer"
+    )
+
+
 def test_discover_says_what_is_gone_and_how_to_delete_it(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bool] = []
 

@@ -420,8 +420,36 @@ async def test_code_that_never_answers_is_left_alone_after_a_few_attempts(world:
         assert len(asked) == min(attempt, candidates.ATTEMPTS)
         await clock.advance(60.0)
     assert asker.due() is None
-    await asker.reports(packed)
+    await asker.reports(packed, 60.0, anew=True)
     assert len(asked) == candidates.ATTEMPTS + 1
+
+
+async def test_a_scan_that_is_asked_for_ends_in_time_and_says_what_is_still_being_inspected(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inspect, go = world.inspector.inspect, asyncio.Event()
+    asked: list[str] = []
+
+    async def hang(request: InspectionRequest) -> InspectionReport:
+        asked.append(request.source_path)
+        if request.source_path != "quick":
+            await go.wait()
+        return await inspect(request)
+
+    monkeypatch.setattr(world.inspector, "inspect", hang)
+    monkeypatch.setattr(discovering, "ASKED", 0.2)
+    monkeypatch.setattr(candidates, "HOLD", 0.01)
+    slow = [f"slow{number}" for number in range(candidates.AT_ONCE)]
+    write(world.modules, {f"{name}.py": code(name) for name in ["quick", *slow]})
+    answer = await world.discovery.discover()
+    assert answer["inspecting"] == slow
+    assert "quick" not in answer["inspecting"]
+    go.set()
+    monkeypatch.setattr(discovering, "ASKED", 60.0)
+    answer = await world.discovery.discover()
+    assert (answer["inspecting"], answer["failed"]) == ([], [])
+    assert sorted([*slow, "quick"]) == sorted(asked)
+    assert {*slow, "quick"} <= {*answer["applied"], *answer["unchanged"]}
 
 
 async def test_what_is_not_there_any_more_is_not_waited_for(world: World) -> None:

@@ -2,9 +2,7 @@
 
 import asyncio
 import os
-import statistics
 import sys
-import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -49,58 +47,36 @@ def inspect(pool: inspecting.InspectionPool, tmp_path: Path) -> Inspect:
     return inspected
 
 
-async def test_a_warm_small_module_is_inspected_within_50_ms(inspect: Inspect) -> None:
-    spent = []
+async def test_one_after_the_other_is_inspected(inspect: Inspect) -> None:
     for _ in range(7):
-        started = time.perf_counter()
         report = await inspect(sources.SMALL, "m:Small")
-        spent.append(time.perf_counter() - started)
         assert (report.id, report.outcome, len(report.routes)) == ("mine", InspectionOutcome.OK, 1)
     assert report.host_version.startswith("python/")
-    assert statistics.median(spent) < 0.2  # the figure itself is the benches' business; this machine is shared
-
-
-@pytest.mark.parametrize(
-    ("text", "outcome", "reason", "message"),
-    [
-        ("import nosuch\n", "failed", "ImportFailed", "m.py:1: ModuleNotFoundError"),
-        ("raise SystemExit\n", "failed", "ImportFailed", "m.py:1: SystemExit"),
-        ("import os\nos._exit(3)\n", "crashed", "ProcessDied", "ended with exit code 3"),
-        ("import ctypes\nctypes.string_at(0)\n", "crashed", "ProcessDied", "m.py:2: the process that imported the"),
-        ("x = bytearray(10 << 30)\n", "failed", "ImportFailed", "m.py:1: MemoryError"),
-        ("while True:\n    print('x' * 1000)\n", "failed", "ImportFailed", "OSError"),
-        ("open('/tmp/modplane-too-big', 'wb').write(b'x' * (64 << 20))\n", "failed", "ImportFailed", "File too large"),
-        ("import os\nos.write(3, b'\\0\\0\\0\\2{}')\n", "crashed", "AnswerUnreadable", "wrote into our answer"),
-        ("import os\nos.write(3, b'\\xff' * (5 << 20))\n", "crashed", "AnswerTooLong", "longer than 4 MiB"),
-        ("import os\nos.close(3)\n", "crashed", "ProcessDied", "exit code 1"),
-    ],
-)
-async def test_code_that_misbehaves_is_told_and_the_next_one_is_inspected(
-    inspect: Inspect, text: str, outcome: str, reason: str, message: str
-) -> None:
-    report = await inspect(text)
-    assert (report.outcome, report.reason) == (outcome, reason)
-    assert message in report.message
-    assert (await inspect(sources.SMALL)).candidates[0].module_id == "small"
-    Path("/tmp/modplane-too-big").unlink(missing_ok=True)
 
 
 async def test_an_endless_import_ends_at_its_time_and_names_the_line(inspect: Inspect) -> None:
-    slow = asyncio.ensure_future(inspect("x = 1\nwhile x:\n    pass\n", timeout=1.0))
-    assert (await inspect(sources.SMALL)).outcome is InspectionOutcome.OK
-    assert not slow.done()
-    report = await slow
+    report = await inspect("x = 1\nwhile x:\n    pass\n", timeout=1.0)
     assert report.outcome is InspectionOutcome.TIMED_OUT
     assert report.message.startswith("m.py:")
     assert "did not finish within 1 s" in report.message
 
 
-async def test_code_that_kills_its_inspector_harms_only_itself(inspect: Inspect) -> None:
-    killer = "import os, signal\nos.kill(os.getppid(), signal.SIGKILL)\nimport time\nwhile True: time.sleep(1)\n"
-    report, other = await asyncio.gather(inspect(killer), inspect(sources.SMALL, "m:Small"))
+async def test_an_inspector_that_is_killed_twice_is_held_against_the_code(inspect: Inspect, tmp_path: Path) -> None:
+    note = tmp_path / "at work"
+    deadly = asyncio.ensure_future(inspect(f"open({str(note)!r}, 'w').write('x')\nwhile True: pass\n", timeout=100.0))
+    for _ in range(2):
+        await until(note.exists, timeout=30.0)
+        note.unlink()
+        _zygotes()[-1].kill()
+    report = await deadly
     assert (report.outcome, report.reason) == (InspectionOutcome.CRASHED, "InspectorKilled")
-    assert other.outcome is InspectionOutcome.OK
     assert (await inspect(sources.SMALL)).outcome is InspectionOutcome.OK
+
+
+def _zygotes() -> list[psutil.Process]:
+    """The inspection processes, the oldest first."""
+    found = [child for child in psutil.Process().children() if child.cmdline()[1:] == list(inspecting.COMMAND[1:])]
+    return sorted(found, key=psutil.Process.create_time)
 
 
 def _told(text: str, say: str = "os.getpid()") -> str:
@@ -120,9 +96,10 @@ async def test_many_at_once_share_processes_and_each_is_inspected_once(inspect: 
 
 
 async def test_what_goes_wrong_behind_others_is_held_against_nobody_else(inspect: Inspect) -> None:
-    rude = _told("import sys\nsys.modules['colorsys'] = None")
+    rude = _told("import sys\nsys.modules['elsewhere'] = sys")
     leaver = _told("os.environ['LEFT'] = 'yes'")
-    polite = [_told(f"import colorsys\nassert 'LEFT' not in os.environ, {number}") for number in range(6)]
+    nothing = "import sys\nassert 'LEFT' not in os.environ and 'elsewhere' not in sys.modules"
+    polite = [_told(f"{nothing}, {number}") for number in range(6)]
     crash, broken = _told("os._exit(3)"), _told("import nosuch")
     endless = asyncio.ensure_future(inspect(_told("while True: pass"), "m:Small", timeout=1.0))
     reports = await asyncio.gather(
@@ -209,10 +186,7 @@ async def test_a_child_in_reserve_that_is_ended_from_outside_is_replaced(
     pool: inspecting.InspectionPool, inspect: Inspect
 ) -> None:
     def children() -> list[psutil.Process]:
-        (zygote,) = [
-            process for process in psutil.Process().children() if process.cmdline()[1:] == list(inspecting.COMMAND[1:])
-        ]
-        return zygote.children()
+        return _zygotes()[-1].children()
 
     await until(lambda: len(children()) == 1)
     (reserve,) = children()

@@ -1,0 +1,113 @@
+"""Who is inspected when, on moments of the test's own."""
+
+from collections.abc import Sequence
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dataplane.inspection import lanes
+from dataplane.inspection.lanes import PLACES, SECONDS, SHARED, Lane, Lanes
+from schemas.inspections import InspectionRequest
+
+QUICK = 0.01
+SLOWISH = 0.5
+HANGS = 1e9
+LIMIT = 10.0
+
+
+def request(number: int) -> InspectionRequest:
+    return InspectionRequest(id=str(number), root="/", source_path="m", digest="d", timeout_seconds=LIMIT)
+
+
+def drive(takes: Sequence[float]) -> tuple[list[int], list[int], dict[int, float]]:
+    """Inspect them at once, with the seconds they take: in which order and when they ended, in which process each."""
+    queue, now, processes = Lanes(), 0.0, 0
+    queue.waiting.extend(map(request, range(len(takes))))
+    order: list[int] = []
+    where: dict[int, int] = {}
+    moments: dict[int, float] = {}
+    homes: dict[lanes.Run, int] = {}
+
+    def ends(run: lanes.Run) -> float:
+        return run.started + takes[int(run.request.id)]
+
+    def told(run: lanes.Run) -> None:
+        number = int(run.request.id)
+        assert number not in moments, "inspected twice"
+        order.append(number)
+        moments[number], where[number] = now, homes[run]
+
+    while queue.running or queue.waiting or any(queue.aside.values()):
+        for run in [run for run in queue.running if ends(run) <= now]:
+            told(run)
+            if not queue.follow(run, now):
+                queue.end(run)
+        for run in queue.late(now):
+            told(run)
+            queue.end(run)
+        for run, stays in list(queue.slowed(now)):
+            if not stays:
+                queue.end(run)
+        while begun := queue.begin(now):
+            processes += 1
+            homes[begun] = processes
+        for lane, places in PLACES.items():
+            assert sum(run.lane is lane for run in queue.running) <= places
+        moment = queue.next_moment()
+        now = max(now, min([*map(ends, queue.running), *([moment] if moment is not None else [])], default=now))
+    return order, [where[number] for number in range(len(takes))], moments
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.sampled_from([QUICK, SLOWISH, HANGS]), min_size=1, max_size=60))
+def test_code_that_takes_long_delays_the_others_by_no_more_than_its_place_in_their_lane(takes: list[float]) -> None:
+    order, _, moments = drive(takes)
+    assert sorted(order) == list(range(len(takes)))
+    for number, seconds in enumerate(takes):
+        quick = QUICK * (number + 1 + SHARED) + SECONDS[Lane.QUICK] * (sum(each > QUICK for each in takes[:number]) + 1)
+        if seconds == QUICK:
+            assert moments[number] <= quick
+        elif seconds == SLOWISH:
+            assert moments[number] <= len(takes) * (QUICK + SECONDS[Lane.QUICK] + SECONDS[Lane.SLOW])
+
+
+def test_however_many_hang_the_good_ones_behind_them_come_before_any_of_them() -> None:
+    order, _, moments = drive([HANGS] * 15 + [SLOWISH, QUICK])
+    assert order[:2] == [16, 15]
+    assert moments[15] < LIMIT
+    assert sorted(order) == list(range(17))
+
+
+def test_of_many_each_process_takes_some() -> None:
+    _, where, _ = drive([QUICK] * 100)
+    assert len(set(where)) <= 100 / SHARED + PLACES[Lane.QUICK]
+    assert max(where.count(each) for each in where) == SHARED
+
+
+def test_few_wait_for_the_process_that_is_at_work_and_many_do_not() -> None:
+    queue = Lanes()
+    queue.waiting.extend(map(request, range(3)))
+    first = queue.begin(0.0)
+    assert first is not None
+    assert queue.begin(0.0) is None
+    queue.waiting.extend(map(request, range(3, 3 + SHARED)))
+    assert queue.begin(0.0) is not None
+    assert queue.begin(0.0) is None
+
+
+def test_what_went_wrong_behind_others_is_next_and_alone() -> None:
+    queue = Lanes()
+    queue.waiting.extend(map(request, range(3)))
+    first = queue.begin(0.0)
+    assert first is not None
+    assert queue.follow(first, 0.0)
+    assert (first.request.id, first.fresh) == ("1", False)
+    queue.repeat(first)
+    assert not queue.follow(first, 0.0)
+    queue.end(first)
+    again = queue.begin(0.0)
+    assert again is not None
+    assert (again.request.id, again.fresh, again.alone) == ("1", True, True)
+    last = queue.begin(0.0)
+    assert last is not None, "nobody waits for a process that takes no second one"
+    assert last.request.id == "2"
