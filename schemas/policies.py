@@ -3,8 +3,10 @@
 Pure.  The control plane computes the effective policy at registration; the gateway only evaluates it.
 """
 
-from collections.abc import Iterable
+import functools
+from collections.abc import Collection, Iterable
 from enum import StrEnum
+from typing import Final
 
 from schemas import names
 from schemas.meta import Model
@@ -73,20 +75,39 @@ OPEN = EffectivePolicy(authenticated=False)
 """The policy of a route that anybody may call."""
 
 
-def _clauses(words: list[str], match: Match) -> list[list[str]]:
+def _clauses(words: Collection[str], match: Match) -> list[list[str]]:
     if not words:
         return []
     return [sorted(set(words))] if match is Match.ANY else [[word] for word in sorted(set(words))]
 
 
 def _of(requirement: AuthRequirement) -> EffectivePolicy:
-    named = bool(requirement.permissions or requirement.roles)
+    return _alone(
+        requirement.level,
+        tuple(requirement.permissions),
+        requirement.permissions_match,
+        tuple(requirement.roles),
+        requirement.roles_match,
+        tuple(requirement.feature_flags),
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _alone(
+    level: AuthLevel,
+    permissions: tuple[str, ...],
+    permissions_match: Match,
+    roles: tuple[str, ...],
+    roles_match: Match,
+    feature_flags: tuple[str, ...],
+) -> EffectivePolicy:
+    """What one requirement comes to; most routes of a platform say one of a few things."""
     return EffectivePolicy(
-        authenticated=requirement.level is not AuthLevel.NONE or named,
-        admin=requirement.level is AuthLevel.ADMIN,
-        permissions=_clauses(requirement.permissions, requirement.permissions_match),
-        roles=_clauses(requirement.roles, requirement.roles_match),
-        feature_flags=sorted({names.object_name(flag) for flag in requirement.feature_flags}),
+        authenticated=level is not AuthLevel.NONE or bool(permissions or roles),
+        admin=level is AuthLevel.ADMIN,
+        permissions=_clauses(permissions, permissions_match),
+        roles=_clauses(roles, roles_match),
+        feature_flags=sorted({names.object_name(flag) for flag in feature_flags}),
     )
 
 
@@ -94,12 +115,15 @@ def _union(clauses: Iterable[list[str]]) -> list[list[str]]:
     return [list(clause) for clause in sorted({tuple(clause) for clause in clauses})]
 
 
+_UNSAID: Final = AuthRequirement()
+
+
 def conjoin(floor: AuthRequirement | None, route: AuthRequirement | None) -> EffectivePolicy:
     """The effective policy of a route: the floor's and the route's requirements, both.
 
     ``floor`` None means no floor; ``route`` None means that the route declares nothing and so is BASIC.
     """
-    own = _of(route if route is not None else AuthRequirement())
+    own = _of(route if route is not None else _UNSAID)
     if floor is None:
         return own
     base = _of(floor)

@@ -49,7 +49,7 @@ def take(
         revision = ledger.advance()
         for (method, shape), path in new.items():
             claim = Claim(api_version, namespace, method, shape, path, record.uid, record.name, revision)
-            ledger.wait(CLAIMS, _INSERT, encoding.values(claim))
+            ledger.wait(CLAIMS, _INSERT, claim._asdict())
     return []
 
 

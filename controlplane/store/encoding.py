@@ -193,7 +193,7 @@ def desired_row(row: Sequence[Any]) -> DesiredRow:
 
 def claim(row: Sequence[Any]) -> Claim:
     """A row of `CLAIM_COLUMNS` as a claim."""
-    return Claim(*row)
+    return Claim._make(row)
 
 
 def values(entry: Any) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Nobody changes a record in place: `dataclasses.replace` makes the next one, `Tra
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from schemas.meta import Json, now_text
 from schemas.names import API_VERSION
@@ -114,9 +114,8 @@ class DesiredHead:
     hash: str
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """One route that one module holds."""
+class Claim(NamedTuple):
+    """One route that one module holds; a tuple, as a module has tens of them and they are read with every change."""
 
     api_version: str
     namespace: str

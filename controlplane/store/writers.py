@@ -130,10 +130,10 @@ class Writer:
                 transaction.rollback()
                 raise _Undone(error) from error
             transaction.commit()
-        self.commits += 1
-        if batches:
-            self._known = batches[-1].revision
-        self._send(batches, done)
+            self.commits += 1
+            if batches:
+                self._known = batches[-1].revision
+            self._send(batches, done)
 
     def _begin(self, connection: Connection) -> RootTransaction:
         """Begin to write; once more, if the server has hung up since the last time."""

@@ -29,6 +29,10 @@ _SHORT: Final = 20
 _PACE_SECONDS: Final = 0.001
 """Wait after a report for each further pending module."""
 _PAUSE_MAX: Final = 1.0
+_BURST: Final = 5
+"""Reports that may follow each other without any wait: more than one change of one module makes."""
+_STEADY_SECONDS: Final = 0.05
+"""Wait between reports in a stream of changes: one then tells of several."""
 
 
 class Reporter:
@@ -45,6 +49,8 @@ class Reporter:
         self._due = asyncio.Event()
         self._sequence = 0
         self._pause = 0.0
+        self._left = float(_BURST)
+        self._sent_at = clock.monotonic()
         self._failing = False
 
     def due(self) -> None:
@@ -66,7 +72,7 @@ class Reporter:
         """Send the report of this moment; False if it did not get through."""
         self._sequence += 1
         report = self._make(self._sequence)
-        self._pause = min(max(len(report.pending) - _SHORT, 0) * _PACE_SECONDS, _PAUSE_MAX)
+        self._pause = max(self._steady(), min(max(len(report.pending) - _SHORT, 0) * _PACE_SECONDS, _PAUSE_MAX))
         payload = report.model_dump_json(by_alias=True, exclude_none=True).encode()
         subject = f"$KV.{names.BUCKET_WORKERS}.{report.id}"
         try:
@@ -80,3 +86,10 @@ class Reporter:
             return False
         self._failing = False
         return True
+
+    def _steady(self) -> float:
+        """Count a report; how long the next one has to wait so that a stream of them goes at a steady pace."""
+        now = self._clock.monotonic()
+        self._left = min(self._left + (now - self._sent_at) / _STEADY_SECONDS, float(_BURST)) - 1.0
+        self._sent_at = now
+        return max(1.0 - self._left, 0.0) * _STEADY_SECONDS

@@ -4,20 +4,25 @@ Code of digest ``ab12…`` with top package ``pricing`` is imported as ``modplan
 version has an ``__import__`` of its own, so that the author's absolute self-imports (``import pricing.models``)
 find the same version, and libraries with one registry per process give each version its own
 (`dataplane.runtime.registries`).  Nothing leaks into `sys.modules` under the plain name, and the modules folder is
-never on `sys.path`.  Called by `dataplane.runtime.assembling`, in any thread; code goes when its last user releases it.
+never on `sys.path`.  Code is compiled once for every process of this machine: its byte code lies beside it in the code
+store, also where Python is told to write none (that is meant for people's own folders).  Called by
+`dataplane.runtime.assembling`, in any thread; code goes when its last user releases it.
 """
 
 import builtins
+import contextlib
 import importlib
+import os.path
+import py_compile
 import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from importlib.util import spec_from_file_location
+from importlib.util import cache_from_source, spec_from_file_location
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any, Final
 
 from dataplane.runtime import registries
@@ -64,6 +69,13 @@ class _Loader(SourceFileLoader):
     def __init__(self, fullname: str, path: str, version_builtins: Mapping[str, Any]) -> None:
         super().__init__(fullname, path)
         self._builtins = version_builtins
+
+    def get_code(self, fullname: str) -> CodeType | None:
+        """The byte code that some process has left beside the source, or what is left there now."""
+        if sys.dont_write_bytecode and not os.path.exists(cache_from_source(self.path)):
+            with contextlib.suppress(OSError, py_compile.PyCompileError):  # what is wrong with the source is told below
+                py_compile.compile(self.path, doraise=True)
+        return super().get_code(fullname)
 
     def exec_module(self, module: ModuleType) -> None:
         module.__dict__["__builtins__"] = self._builtins

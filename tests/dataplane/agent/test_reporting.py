@@ -45,3 +45,27 @@ async def test_the_next_report_waits_the_longer_the_more_modules_are_pending(pen
     assert link.sent == (2 if pause else 4)
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_stream_of_changes_is_told_at_a_steady_pace() -> None:
+    clock, link = FakeClock(), Link()
+
+    def make(sequence: int) -> WorkerReport:
+        words: dict[str, Any] = {"id": "w0", "boot": "b", "started_at": clock.now(), "reported_at": clock.now()}
+        return WorkerReport(**words, sequence=sequence)
+
+    reporter = Reporter(cast("NatsLink", link), clock, make, interval=3_600.0)
+    running = asyncio.create_task(reporter.run())
+    for _ in range(200):
+        reporter.due()
+        await clock.settle()
+        await clock.advance(0.005)
+    assert 5 + 18 <= link.sent <= 5 + 21, "a burst, then twenty a second"
+    await clock.advance(1.0)
+    before = link.sent
+    for _ in range(4):
+        reporter.due()
+        await clock.settle()
+    assert link.sent >= before + 4, "after a rest, at once again"
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)

@@ -113,3 +113,39 @@ def test_code_that_nobody_acquired_cannot_be_imported(tmp_path: Path) -> None:
     packed = code(tmp_path, PACKAGE)
     with pytest.raises(ModuleNotFoundError):
         packed.load("shop")
+
+
+def test_code_is_compiled_once_also_where_python_writes_no_byte_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(sys, "pycache_prefix", None)
+    version = code(tmp_path, PACKAGE)
+    with used(version):
+        version.load("shop")
+    compiled = {file.name.partition(".")[0] for file in version.folder.rglob("*.pyc")}
+    assert compiled == {"__init__", "models", "views"}
+    monkeypatch.setattr("importlib._bootstrap_external.SourceLoader.source_to_code", None)
+    with used(version):
+        assert version.load("shop").WHO == "one"
+
+
+def test_a_folder_that_takes_no_byte_code_is_imported_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.setattr(sys, "pycache_prefix", None)
+    version = code(tmp_path, PACKAGE)
+    (version.folder / "shop" / "__pycache__").write_text("in the way")
+    with used(version):
+        assert version.load("shop").WHO == "one"
+
+
+def test_what_is_wrong_with_a_source_is_told_where_byte_code_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    version = code(tmp_path, {"shop/__init__.py": "def broken(:\n"})
+    with used(version), pytest.raises(SyntaxError) as caught:
+        version.load("shop")
+    assert caught.value.lineno == 1
