@@ -33,7 +33,7 @@ from dataplane.agent import (
     suspecting,
 )
 from dataplane.agent.keeping import Place, Slot
-from dataplane.gateway import hosting, serving, watching
+from dataplane.gateway import hosting, serving, tenants, watching
 from dataplane.runtime import building, confiding, hosts
 from schemas import names
 from schemas.documents import DesiredDocument
@@ -131,6 +131,7 @@ class Agent:
         self._last_good = last_good
         self._trusted = trusted
         self._build = build or _builder(code_root, secrets)
+        self._reveal = secrets.revealed
         self._beat_seconds = beat_seconds
         self._report_seconds = report_seconds
         self._load_seconds = load_seconds
@@ -222,6 +223,7 @@ class Agent:
             suspects,
             strikes,
             self._trusted,
+            reveal=self._reveal,
             publish=self._publish,
             beat_seconds=self._beat_seconds,
             report_seconds=self._report_seconds,
@@ -257,6 +259,7 @@ class _Life:
         strikes: striking.Strikes,
         trusted: TrustedKeys,
         *,
+        reveal: tenants.Reveal,
         publish: Callable[[Facts], None],
         beat_seconds: float,
         report_seconds: float,
@@ -278,7 +281,7 @@ class _Life:
             suspects=suspects,
             strikes=strikes,
         )
-        self._standings = standings.Standings(gateway.stand, clock, changed=self._saved)
+        self._standings = standings.Standings(gateway.stand, clock, changed=self._saved, reveal=reveal)
         self._saver = saving.Saver(file, clock, changed=self._saved)
         self._acknowledged = holding.Proof()
         self._reporter = reporting.Reporter(link, clock, self._report, interval=report_seconds)

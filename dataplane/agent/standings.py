@@ -69,14 +69,22 @@ class Standings:
     """What the gateway decides by, kept as the documents say."""
 
     def __init__(
-        self, stand: Callable[[Standing], Awaitable[None]], clock: Clock, *, changed: Callable[[], None]
+        self,
+        stand: Callable[[Standing], Awaitable[None]],
+        clock: Clock,
+        *,
+        changed: Callable[[], None],
+        reveal: tenants.Reveal | None = None,
     ) -> None:
-        """``stand`` publishes on the serving loop; ``changed`` is called when everything noted is in place."""
+        """``stand`` publishes on the serving loop; ``changed`` is called when everything noted is in place.
+
+        ``reveal`` puts secrets in place of their references in what organisations configure.
+        """
         self._stand = stand
         self._changed = changed
         self._tasks = Tasks(clock)
         self._flags = flags.FlagSet()
-        self._tenants = tenants.TenantSet()
+        self._tenants = tenants.TenantSet() if reveal is None else tenants.TenantSet(reveal=reveal)
         self._revocations = revocations.RevocationSet()
         self._wanted = self._placed = Standing()
         self._placing: asyncio.Task[None] | None = None

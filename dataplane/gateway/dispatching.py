@@ -19,8 +19,9 @@ from dataplane.gateway import answering, authenticating, authorising, deciding, 
 from dataplane.gateway.authorising import Verdict
 from dataplane.gateway.serving import Served, Target
 from dataplane.gateway.snapshots import Namespace
+from dataplane.gateway.standing import Standing
 from dataplane.runtime import sharing
-from dataplane.sdk import calling
+from dataplane.sdk import calling, switching
 from schemas import names
 from schemas.kits.clocks import Clock, SystemClock
 from schemas.paths import WEBSOCKET
@@ -79,11 +80,11 @@ class Dispatcher:
         elif target.served.trouble is not None:
             await _troubled(scope, receive, send, target.served)
         elif (asked := target.requirement) is None:
-            await _run(scope, receive, send, target, root, self._deadlines, None)
+            await _run(scope, receive, send, target, root, self._deadlines, snapshot.standing, None)
         else:
             verdict = self._gate.known(scope, asked, snapshot) or await self._gate.learn(scope, asked, snapshot)
             if verdict.status == 200:
-                await _run(scope, receive, send, target, root, self._deadlines, verdict)
+                await _run(scope, receive, send, target, root, self._deadlines, snapshot.standing, verdict)
             else:
                 await _refused(scope, receive, send, verdict, self._gate.challenges)
 
@@ -107,6 +108,7 @@ async def _run(
     target: Target,
     root: str,
     deadlines: limiting.Deadlines,
+    standing: Standing,
     verdict: Verdict | None,
 ) -> None:
     served = target.served
@@ -120,8 +122,10 @@ async def _run(
     inner["root_path"] = root + served.prefix
     inner["state"] = served.state.copy()
     inner[reaching.ROUTE] = target.route
+    inner[switching.FLAGS] = standing.flags
     if verdict is not None:
         inner[calling.PRINCIPAL] = verdict.principal
+        inner[switching.CONFIGURATION] = verdict.configuration
     task = asyncio.current_task()
     assert task is not None, "a request runs in a task"
     kind = limiting.Call if scope["type"] == "http" else limiting.Conversation

@@ -15,7 +15,7 @@ import logging
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from openfeature.contrib.tools.flagd.core import FlagdCore
 from openfeature.evaluation_context import EvaluationContext
@@ -28,6 +28,8 @@ from schemas.principals import Principal
 
 # the core logs what callers send, with stack traces, whenever an operator does not like it
 logging.getLogger("openfeature.contrib").setLevel(logging.CRITICAL)
+
+T = TypeVar("T")
 
 CACHED: Final = 10_000
 """Evaluations that a set remembers at most."""
@@ -194,6 +196,12 @@ class FlagSet:
             self._known.clear()
         self._known[key] = (principal, evaluation)
         return evaluation
+
+    def value(self, name: str, principal: Principal | None, now: float, default: T) -> T:
+        """The flag's value for this caller; ``default`` where it is off, unknown or of another type."""
+        found = self.resolve(name, context_of(principal), now)
+        same = isinstance(found.value, type(default)) and isinstance(found.value, bool) is isinstance(default, bool)
+        return found.value if found.variant is not None and same else default
 
     def resolve(self, name: str, context: EvaluationContext, now: float) -> Resolution:
         """The variant that the flag has in this context."""

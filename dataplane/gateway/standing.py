@@ -10,9 +10,11 @@ flag is off, no organisation may enter a module that asks for one, nothing is re
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from schemas.principals import Principal
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,10 @@ class Flags(Protocol):
 
     def evaluate(self, name: str, principal: Principal | None, now: float) -> Evaluation:
         """What the flag is for this caller at this unix time; a flag that nobody knows is off."""
+        ...
+
+    def value(self, name: str, principal: Principal | None, now: float, default: T) -> T:
+        """The flag's value for this caller; ``default`` where it is off, unknown or of another type."""
         ...
 
 
@@ -97,6 +103,10 @@ class NoFlags:
     def evaluate(self, name: str, principal: Principal | None, now: float) -> Evaluation:
         """Off."""
         return Evaluation(on=False, reason="FlagUnknown")
+
+    def value(self, name: str, principal: Principal | None, now: float, default: T) -> T:
+        """The default."""
+        return default
 
 
 class NoTenants:

@@ -4,17 +4,24 @@ A module with ``tenancy: organisation`` needs, for each call, an enabled access 
 organisation, of whose users the caller is one who is not kept out.  Pure; made off the serving loop, one `TenantSet`
 for each change.
 
-Always: whoever is not named is refused, and nothing here reads anything but the caller's own organisation.
+Always: whoever is not named is refused, and nothing here reads anything but the caller's own organisation; an access
+whose configuration names a secret that is not there is closed.
 Asked by `dataplane.gateway.deciding`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeAlias
 
+import structlog
+
+from dataplane.errors import DataPlaneError
 from dataplane.gateway.standing import Admission
+from schemas.meta import Json
 from schemas.organisation import DesiredAccess, DesiredOrganisation
 from schemas.principals import Principal
+
+logger = structlog.get_logger("dataplane.gateway.tenants")
 
 ADMITTED: Final = "Admitted"
 NO_ORGANISATION: Final = Admission(allowed=False, reason="NoOrganisation")
@@ -26,6 +33,17 @@ NO_ACCESS: Final = Admission(allowed=False, reason="NoAccess")
 ACCESS_DISABLED: Final = Admission(allowed=False, reason="AccessDisabled")
 USER_DENIED: Final = Admission(allowed=False, reason="UserDenied")
 USER_NOT_ALLOWED: Final = Admission(allowed=False, reason="UserNotAllowed")
+
+
+SECRET_MISSING: Final = Admission(allowed=False, reason="SecretMissing")
+"""The configuration cannot be handed over."""
+
+Reveal: TypeAlias = Callable[[Json], Json]
+"""A configuration with secrets in place of references; DataPlaneError."""
+
+
+def _as_it_is(configuration: Json) -> Json:
+    return configuration
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +76,7 @@ class TenantSet:
     """Every organisation and its accesses, as of one revision."""
 
     revision: int = 0
+    reveal: Reveal = _as_it_is
     _tenants: Mapping[str, _Tenant] = field(default_factory=dict)
     _revisions: Mapping[str, int] = field(default_factory=dict)
     """By module."""
@@ -68,9 +87,9 @@ class TenantSet:
         for name, desired in changes.items():
             before = tenants.pop(name, None)
             if desired is not None:
-                tenants[name] = _made(desired)
+                tenants[name] = _made(name, desired, self.reveal)
             revisions.update(dict.fromkeys(_moved(None if before is None else before.desired, desired), revision))
-        return TenantSet(revision, tenants, revisions)
+        return TenantSet(revision, self.reveal, tenants, revisions)
 
     def revision_of(self, module: str) -> int:
         """Changes when some organisation's right to this module does."""
@@ -89,12 +108,21 @@ class TenantSet:
         return NO_ACCESS if access is None else access.admits(principal.subject)
 
 
-def _made(desired: DesiredOrganisation) -> _Tenant:
-    return _Tenant(desired, {module: _access(access) for module, access in desired.accesses.items()})
+def _made(name: str, desired: DesiredOrganisation, reveal: Reveal) -> _Tenant:
+    accesses = {}
+    for module, access in desired.accesses.items():
+        try:
+            configuration = reveal(access.configuration)
+        except DataPlaneError as error:
+            logger.warning("access closed", organisation=name, module=module, error=error.message)
+            accesses[module] = _access(access, SECRET_MISSING)
+        else:
+            admitted = Admission(allowed=True, reason=ADMITTED, configuration=configuration)
+            accesses[module] = _access(access, admitted)
+    return _Tenant(desired, accesses)
 
 
-def _access(desired: DesiredAccess) -> _Access:
-    admitted = Admission(allowed=True, reason=ADMITTED, configuration=desired.configuration)
+def _access(desired: DesiredAccess, admitted: Admission) -> _Access:
     return _Access(desired.enabled, frozenset(desired.users_allowed), frozenset(desired.users_denied), admitted)
 
 

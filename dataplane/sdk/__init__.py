@@ -9,6 +9,12 @@ from dataplane.sdk.declaring import require_module_auth
 from dataplane.sdk.metadata import ModuleMetadata, ModuleRouteConfig
 from dataplane.sdk.providing import AuthProvider
 from dataplane.sdk.routers import BaseModuleRouter, IModuleRouter
+from dataplane.sdk.switching import (
+    OrganisationConfiguration,
+    feature_flag,
+    feature_value,
+    organisation_configuration,
+)
 from schemas.module import ModuleType
 from schemas.policies import AuthLevel
 from schemas.principals import Principal
@@ -22,8 +28,12 @@ __all__ = [
     "ModuleMetadata",
     "ModuleRouteConfig",
     "ModuleType",
+    "OrganisationConfiguration",
     "Principal",
     "current_principal",
+    "feature_flag",
+    "feature_value",
     "optional_principal",
+    "organisation_configuration",
     "require_module_auth",
 ]

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dataplane.errors import StartFailed
 from dataplane.gateway import tenants
 from schemas.meta import Json
 from schemas.organisation import DesiredOrganisation
@@ -104,3 +105,20 @@ def test_a_change_of_one_access_leaves_other_modules_alone() -> None:
     assert after.revision_of("analytics") == before.revision_of("analytics")
     shut = after.with_changes({"acme": organisation(False, pricing={}, analytics={})})
     assert shut.revision_of("analytics") != after.revision_of("analytics")
+
+
+def test_secrets_take_the_place_of_their_references_and_a_missing_one_closes_the_access() -> None:
+    def reveal(configuration: Json) -> Json:
+        if configuration.get("key") == "secret://none":
+            raise StartFailed("SecretMissing", "there is none")
+        return {**configuration, "key": "value"}
+
+    made = tenants.TenantSet(reveal=reveal).with_changes(
+        {
+            "acme": organisation(pricing={"configuration": {"key": "secret://api"}}),
+            "globex": organisation(pricing={"configuration": {"key": "secret://none"}}, analytics={}),
+        }
+    )
+    assert made.admits("pricing", caller()).configuration == {"key": "value"}
+    assert made.admits("pricing", caller("globex")) == tenants.SECRET_MISSING
+    assert made.admits("analytics", caller("globex")).allowed
