@@ -86,8 +86,8 @@ def find(code: Code) -> list[type[BaseModuleRouter]]:
     with assembling.author("ImportFailed", code):
         for name in _names(code):
             code.load(name)
-    found = [kind for kind in _subclasses(BaseModuleRouter) if _offered(kind, code)]
-    return sorted(set(found), key=lambda kind: (kind.__module__, kind.__qualname__))
+        found = [kind for kind in _subclasses(BaseModuleRouter) if _offered(kind, code)]
+        return sorted(set(found), key=lambda kind: (kind.__module__, kind.__qualname__))
 
 
 def _names(code: Code) -> Iterator[str]:
@@ -124,8 +124,8 @@ def _candidate(kind: type[BaseModuleRouter], code: Code) -> CandidateReport:
 
 
 def _candidate_of(module: BaseModuleRouter, entry_point: str, code: Code) -> CandidateReport:
-    words = module.metadata
     with assembling.author("MetadataInvalid", code):
+        words = module.metadata
         report = CandidateReport(
             entry_point=entry_point,
             module_id=words.module_id,

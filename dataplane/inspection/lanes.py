@@ -17,8 +17,10 @@ from typing import Final
 
 from schemas.inspections import InspectionRequest
 
-SHARED: Final = 8
+SHARED: Final = 16
 """How many inspections one process does at most."""
+MANY: Final = 8
+"""How many have to wait for another process to be made, which costs as much as some plain modules' inspections."""
 
 
 class Lane(enum.IntEnum):
@@ -91,7 +93,7 @@ class Lanes:
             return None
         if self.again:
             return self._run(Run(self.again.popleft(), now, entered=now, alone=True))
-        if self.waiting and (len(self.waiting) >= SHARED or not any(run.open for run in self.running)):
+        if self.waiting and (len(self.waiting) >= MANY or not any(run.open for run in self.running)):
             return self._run(Run(self.waiting.popleft(), now, entered=now))
         return None
 

@@ -72,26 +72,28 @@ def resolve(code: Code, entry_point: str) -> type[BaseModuleRouter]:
         )
     with author("ImportFailed", code):
         found: object = code.load(where)
-    for step in attribute.split("."):
-        try:
-            found = getattr(found, step)
-        except AttributeError:
-            raise LoadFailed("EntryPointMissing", _missing(code, where, step, found)) from None
-    return _checked(found, entry_point, code)
+    with author("EntryPointMissing", code):  # a look at an attribute may run code, too
+        for step in attribute.split("."):
+            try:
+                found = getattr(found, step)
+            except AttributeError:
+                raise LoadFailed("EntryPointMissing", _missing(code, where, step, found)) from None
+    with author("WrongType", code):
+        return _checked(found, entry_point, code)
 
 
 def instantiate(kind: type[BaseModuleRouter], code: Code) -> BaseModuleRouter:
     """One module of class ``kind`` with metadata; LoadFailed (``CreateFailed``) if it cannot be made."""
     with author("CreateFailed", code):
         module = kind.create_instance()
-    if not isinstance(module, BaseModuleRouter):
-        got = type(module).__name__
-        raise LoadFailed("CreateFailed", f"{_named(kind, code)}: create_instance() returned {got}, not a module")
-    if not isinstance(getattr(module, "metadata", None), ModuleMetadata):
-        raise LoadFailed(
-            "CreateFailed",
-            f"{_named(kind, code)}: the module has no ModuleMetadata; call super().__init__(metadata) in __init__",
-        )
+        if not isinstance(module, BaseModuleRouter):
+            got = type(module).__name__
+            raise LoadFailed("CreateFailed", f"{_named(kind, code)}: create_instance() returned {got}, not a module")
+        if not isinstance(getattr(module, "metadata", None), ModuleMetadata):
+            raise LoadFailed(
+                "CreateFailed",
+                f"{_named(kind, code)}: the module has no ModuleMetadata; call super().__init__(metadata) in __init__",
+            )
     return module
 
 

@@ -157,7 +157,13 @@ class _Library(MetaPathFinder):
         if known is None:
             return None
         code, version_builtins, _ = known
-        return _spec(fullname, code.folder.joinpath(code.top, *inner), version_builtins)
+        spec = _spec(fullname, code.folder.joinpath(code.top, *inner), version_builtins)
+        if spec is None and not all(Path(entry).is_relative_to(code.folder) for entry in path or ()):
+            # the next finder looks below the package's __path__ for what we do not load, such as shared libraries
+            raise ModuleNotFoundError(
+                f"No module named {fullname!r}: the package's __path__ leads out of its own source", name=fullname
+            )
+        return spec
 
 
 def _spec(fullname: str, place: Path, version_builtins: Mapping[str, Any]) -> ModuleSpec | None:

@@ -10,9 +10,15 @@ from pathlib import Path
 
 import psutil
 
-from tests.bench import bulk, dispatch, propagation, storm
+from tests.bench import bulk, dispatch, inspection, propagation, storm
 
-BENCHES = {"propagation": propagation.run, "dispatch": dispatch.run, "storm": storm.run, "bulk": bulk.run}
+BENCHES = {
+    "propagation": propagation.run,
+    "dispatch": dispatch.run,
+    "storm": storm.run,
+    "bulk": bulk.run,
+    "inspection": inspection.run,
+}
 
 
 def main() -> None:

@@ -24,11 +24,11 @@ ROUTE = """        @router.get("/r{number}")
 """
 
 
-def write(folder: Path, module_id: str, say: str = "hello", *, annotated: bool = False) -> None:
+def write(folder: Path, module_id: str, say: str = "hello", *, annotated: bool = False, routes: int = 10) -> None:
     """Write the source of one module below ``folder``."""
     returns = " -> dict[str, str]" if annotated else ""
-    routes = "\n".join(ROUTE.format(number=number, say=say, returns=returns) for number in range(10))
-    (folder / f"{module_id}.py").write_text(SOURCE.format(id=module_id, routes=routes))
+    written = "\n".join(ROUTE.format(number=number, say=say, returns=returns) for number in range(routes))
+    (folder / f"{module_id}.py").write_text(SOURCE.format(id=module_id, routes=written))
 
 
 def manifest(module_id: str, **spec: object) -> dict[str, object]:

@@ -158,6 +158,54 @@ BEHAVES = {
     "forked": "import os\nos.fork()",
 }
 
+ROUTES = {
+    "mount at the root": ("router.mount('/', hello)", "RouteRefused", "a mount at the module's root is not allowed"),
+    "mount at nothing": ("router.mount('', hello)", "RouteRefused", "a mount at the module's root is not allowed"),
+    "mount past the router": (
+        "router.dependency_overrides_provider.mount('/', hello)",
+        "RouteRefused",
+        "a mount at the module's root is not allowed",
+    ),
+    "mount of another host": ("router.host('other.example', hello)", "RouteRefused", "the host route 'other.example'"),
+    "relative path": ("router.routes.append(Route('/x', hello)); router.routes[-1].path = 'x'", "RouteRefused", "'x'"),
+    "route that takes everything": ("router.routes.append(Everything())", "RouteRefused", "the route path ''"),
+    "health": ("router.add_api_route('/health', hello)", "RouteRefused", "the gateway answers it"),
+    "middleware of the host": ("router.add_middleware(object)", "RegisterFailed", "has no attribute 'add_middleware'"),
+    "middleware of every application": (
+        "FastAPI.build_middleware_stack = lambda app: hello",
+        "HostChanged",
+        "fastapi.applications.FastAPI.build_middleware_stack",
+    ),
+    "method patched in": ("Router.app = Router.__call__ = hello", "HostChanged", "starlette.routing.Router.__call__"),
+}
+
+ROUTER = """
+from fastapi import FastAPI
+from starlette.routing import BaseRoute, Match, Route, Router
+from dataplane.sdk import BaseModuleRouter, ModuleMetadata
+class Everything(BaseRoute):
+    def matches(self, scope): return Match.FULL, {}
+async def hello(): ...
+class M(BaseModuleRouter):
+    metadata = ModuleMetadata(module_id="m")
+    def register_routes(self, router):
+        """
+
+POINTS = {
+    "os:system": ("EntryPointOutside", "lies outside the module's own source 'm'"),
+    "m.os:system": ("ImportFailed", "No module named 'm.os'"),
+    "m:os.system": ("WrongType", "not a subclass of dataplane.sdk.BaseModuleRouter"),
+    "m:APIRouter": ("WrongType", "is APIRouter, not a subclass"),
+    "m:BaseModuleRouter": ("EntryPointOutside", "not defined in the module's own source"),
+    "m:Small.__base__": ("EntryPointOutside", "not defined in the module's own source"),
+    "m:Small.__init__.__globals__": ("WrongType", "is dict, not a subclass"),
+    "m:Smal": ("EntryPointMissing", "m.py: there is no 'Smal'; it has"),
+    "m:NUMBER": ("WrongType", "is int, not a subclass"),
+    "..m:Small": ("EntryPointOutside", "lies outside"),
+    "m..os:system": ("ImportFailed", "No module named"),
+    "m/../os:system": ("EntryPointOutside", "lies outside"),
+}
+
 INNOCENT = sources.SMALL.replace(
     "from dataplane",
     "import os, sys, json, colorsys\nassert 'LEFT' not in os.environ and '/tmp' not in sys.path\nfrom dataplane",
@@ -217,6 +265,33 @@ async def test_code_that_fails_is_told_what_and_where(inspect: Inspector, case: 
     assert message in report.message
     assert (reason == "HostChanged") == (SHARED in report.message)
     await inspect.bystander()
+
+
+@pytest.mark.parametrize("case", ROUTES)
+async def test_routes_that_reach_beyond_the_module_are_refused(inspect: Inspector, case: str) -> None:
+    statement, reason, message = ROUTES[case]
+    report = await inspect(f"{ROUTER}{statement}\n", "m:M")
+    assert (report.outcome, report.reason) == (InspectionOutcome.FAILED, reason), report.message
+    assert message in report.message
+    await inspect.bystander()
+
+
+async def test_the_prefix_of_another_module_lies_below_ones_own(inspect: Inspector) -> None:
+    statement = (
+        "from fastapi import APIRouter\n        inner = APIRouter(prefix='/api/v1/modules/v1/other')\n"
+        "        inner.add_api_route('/x', hello)\n        router.include_router(inner)\n"
+    )
+    report = await inspect(f"{ROUTER}{statement}", "m:M")
+    assert [route.path for route in report.routes] == ["/api/v1/modules/v1/other/x"]
+
+
+@pytest.mark.parametrize("entry_point", POINTS)
+async def test_an_entry_point_resolves_only_inside_the_modules_own_source(inspect: Inspector, entry_point: str) -> None:
+    reason, message = POINTS[entry_point]
+    text = f"import os\nfrom fastapi import APIRouter\nNUMBER = 1\n{sources.SMALL}"
+    report = await inspect(text, entry_point)
+    assert (report.outcome, report.reason) == (InspectionOutcome.FAILED, reason), report.message
+    assert message in report.message
 
 
 @pytest.mark.parametrize("case", CRASHES)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataplane.inspection import lanes
-from dataplane.inspection.lanes import PLACES, SECONDS, SHARED, Lane, Lanes
+from dataplane.inspection.lanes import MANY, PLACES, SECONDS, SHARED, Lane, Lanes
 from schemas.inspections import InspectionRequest
 
 QUICK = 0.01
@@ -90,7 +90,7 @@ def test_few_wait_for_the_process_that_is_at_work_and_many_do_not() -> None:
     first = queue.begin(0.0)
     assert first is not None
     assert queue.begin(0.0) is None
-    queue.waiting.extend(map(request, range(3, 3 + SHARED)))
+    queue.waiting.extend(map(request, range(3, 3 + MANY)))
     assert queue.begin(0.0) is not None
     assert queue.begin(0.0) is None
 

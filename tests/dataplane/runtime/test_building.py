@@ -176,6 +176,24 @@ def test_exception_handlers_of_a_module_are_its_own(make: Make) -> None:
             "write importlib.import_module('.name', __package__)",
         ),
         ("import m.missing\n", "m:M", "ImportFailed", "m.py:1: ModuleNotFoundError: No module named 'm.missing'"),
+        ("__path__ = ['/usr/lib']\n", "m.tmp:M", "ImportFailed", "the package's __path__ leads out of its own source"),
+        ("import os\n", "m.os:system", "ImportFailed", "No module named 'm.os'"),
+        ("from fastapi import APIRouter\n", "m:APIRouter", "WrongType", "is APIRouter, not a subclass"),
+        (
+            HEAD + "class M(BaseModuleRouter):\n    def register_routes(self, router): ...\n",
+            "m:M.__base__",
+            "EntryPointOutside",
+            "is not defined in the module's own source",
+        ),
+        ("def __getattr__(name): raise SystemExit\n", "m:M", "EntryPointMissing", "m.py:1: SystemExit"),
+        (
+            HEAD + "class M(BaseModuleRouter):\n    metadata = property(lambda self: 1 / 0)\n"
+            "    create_instance = classmethod(lambda cls: cls.__new__(cls))\n"
+            "    def register_routes(self, router): ...\n",
+            "m:M",
+            "CreateFailed",
+            "m.py:3: ZeroDivisionError",
+        ),
     ],
 )
 def test_what_will_fail_again_says_why_and_where(
