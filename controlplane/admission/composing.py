@@ -20,6 +20,7 @@ Syntax: TypeAlias = Literal["yaml", "json"]
 DEFAULT_LIMITS: Final = Limits()
 
 _DIVIDER: Final = re.compile(rb"^(?:---|\.\.\.)(?=[ \t\r\n]|\Z)", re.MULTILINE)
+_PLAIN: Final = b"\t\n\r" + bytes(range(0x20, 0x7F))
 _ODD: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _BLANK: Final = re.compile(r"(?:[ \t]*(?:#[^\n]*)?(?:\r?\n|\Z))*\Z")
 _DIRECTIVE: Final = re.compile(r"^%YAML[ \t]+1\.[12][ \t]*(?:#.*)?\r?$", re.MULTILINE)
@@ -135,7 +136,7 @@ def _chunks(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 def _documents(data: bytes, line: int, index: int, syntax: Syntax, limits: Limits) -> list[Document]:
     """One document's bytes, read: none if there is nothing but space and comments, several if it is a ``List``."""
-    listed = _LIST.search(data[:1024]) is not None or _LIST.search(data[-1024:]) is not None
+    listed = b"List" in data and any(_LIST.search(end) for end in (data[:1024], data[-1024:]))
     bounds = limits.for_lists() if listed else limits
     if len(data) > bounds.document_bytes:
         message = f"The document has {len(data):,} bytes, but {bounds.document_bytes:,} are allowed; split it."
@@ -145,7 +146,8 @@ def _documents(data: bytes, line: int, index: int, syntax: Syntax, limits: Limit
         return [text]
     source = _Text(text, syntax, bounds, (line, 1))
     if syntax == "yaml":
-        source.text = _DIRECTIVE.sub("", text)
+        if "%YAML" in text:
+            source.text = _DIRECTIVE.sub("", text)
         if _BLANK.match(source.text.removeprefix("---")):
             return []
     growth = source.read()
@@ -178,6 +180,8 @@ def _items(items: list[Any], index: int, source: _Text) -> Iterator[Document]:
 
 def _decoded(data: bytes, line: int, index: int, syntax: Syntax) -> str | Document:
     """The text, or a document that says which byte or character is wrong with it."""
+    if not data.translate(None, _PLAIN):
+        return data.decode("ascii")
     try:
         text = data.decode()
     except UnicodeDecodeError as error:

@@ -141,6 +141,9 @@ def is_range(text: str) -> bool:
 
 def auth(draft: Draft) -> Iterator[Violation]:
     """The floor names words, and permissions only from the catalogue, if there is one."""
+    spec = draft.at("/spec", dict) or {}
+    if "auth" not in spec and "permissions" not in spec:
+        return
     yield from ruling.words(draft, "/spec/permissions", what="permission")
     for part, what in (("permissions", "permission"), ("roles", "role"), ("featureFlags", "flag")):
         yield from ruling.words(draft, f"/spec/auth/{part}", what=what)

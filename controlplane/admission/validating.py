@@ -37,14 +37,16 @@ def validate(document: Any, *, partial: bool = False) -> tuple[Json | None, list
     """
     if not isinstance(document, dict):
         return None, [_whole(f"A manifest is an object with apiVersion, kind, metadata and spec, not {_a(document)}.")]
-    text, problems = bounds.encode({key: value for key, value in document.items() if key != "status"})
+    given = {key: value for key, value in document.items() if key != "status"}
+    text, problems = bounds.encode(given)
     if problems:
         return None, problems
     kind, problems = _kind(document)
     if kind is None:
         return None, problems
-    normal = _normalised(kind, document)
-    text, _ = bounds.encode(normal)
+    normal = _normalised(kind, given)
+    if normal != given:
+        text, _ = bounds.encode(normal)
     problems += checking.violations(kind, text)
     if partial:
         problems = [found for found in problems if not _missing_group(found)]
@@ -90,7 +92,7 @@ def _no_kind(word: Any, found: kinds.Kind | None) -> Violation:
 
 
 def _normalised(kind: kinds.Kind, document: Json) -> Json:
-    normal = checking.without_nulls(kind.model, {key: value for key, value in document.items() if key != "status"})
+    normal = checking.without_nulls(kind.model, document)
     normal["apiVersion"] = names.API_VERSION
     metadata, spec = normal.get("metadata"), normal.get("spec")
     if isinstance(spec, dict):

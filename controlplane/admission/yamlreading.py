@@ -14,6 +14,7 @@ from yaml import events
 from yaml._yaml import CParser
 from yaml.error import MarkedYAMLError, YAMLError
 
+from controlplane.admission import bounds
 from controlplane.admission.growing import Growth, Stop
 
 _WORDS: Final[dict[str, Any]] = {
@@ -49,22 +50,30 @@ _SENTENCES: Final = (
     ("expected <document start>", "This cannot begin a document; divide documents by a line with '---'."),
 )
 """Words of libyaml's and ours."""
+_MARKS: Final = ("&", "*", "!", "<<")
+"""A text without any of these has no anchor, alias, tag or merge key."""
+_SCALAR, _ALIAS, _DOCUMENT = events.ScalarEvent, events.AliasEvent, events.DocumentStartEvent
+_MAPPING, _MAPPING_END = events.MappingStartEvent, events.MappingEndEvent
+_SEQUENCE, _SEQUENCE_END = events.SequenceStartEvent, events.SequenceEndEvent
 NUMBER_MAX: Final = 60
 """Characters of a number; longer ones are text by mistake."""
 
 
 def read_fast(text: str, growth: Growth) -> bool:
     """Read a document that has nothing wrong with it; False: nothing was read, ask `read`."""
+    limits = growth.limits
     parser = CParser(text)
     try:
-        found = _follow_fast(parser.get_event, growth.limits.depth, growth.limits.nodes)
+        found = _follow_fast(parser.get_event, limits.depth, suspicious=any(mark in text for mark in _MARKS))
     except (YAMLError, ValueError):
         return False
     finally:
         parser.dispose()
-    if found is not None:
-        growth.root = found[0]
-    return found is not None
+    # a '?' inside brackets makes three nodes of two characters
+    if found is None or (2 * len(text) > limits.nodes and bounds.nodes(found[0], limits.nodes) > limits.nodes):
+        return False
+    growth.root = found[0]
+    return True
 
 
 def read(text: str, growth: Growth) -> None:
@@ -101,54 +110,53 @@ def scalar(text: str) -> Any:
     return value
 
 
-def _follow_fast(next_event: Callable[[], Any], depth: int, nodes: int) -> tuple[Any] | None:  # noqa: C901, PLR0912 (one loop, no calls: it runs for every event of every good document)
+def _follow_fast(next_event: Callable[[], Any], depth: int, *, suspicious: bool) -> tuple[Any] | None:  # noqa: C901, PLR0912 (one loop, no calls: it runs for every event of every good document)
     """(the value of the only document), or None at the first thing that may be wrong."""
-    holders: list[tuple[Any, str | None]] = []
+    holders: list[tuple[Any, bool, str | None]] = []
     holder: Any = None
+    mapping = started = False
     key: str | None = None
+    value: Any = None
     root: Any = None
-    started = False
     while (event := next_event()) is not None:
         kind = type(event)
-        if kind is events.ScalarEvent:
-            nodes -= 1
+        if kind is _SCALAR:
             value = event.value
-            if event.anchor is not None or event.tag is not None or nodes < 0:
+            if suspicious and (event.anchor is not None or event.tag is not None or value == "<<"):
                 return None
-            if key is None and type(holder) is dict:
-                if value in holder or value == "<<":
+            if mapping and key is None:
+                if value in holder:
                     return None
                 key = value
                 continue
-            if event.implicit[0] and value[:1] in _NOT_TEXT:
+            if value[:1] in _NOT_TEXT and event.implicit[0]:
                 value = scalar(value)
-        elif kind is events.MappingStartEvent or kind is events.SequenceStartEvent:
-            nodes -= 1
-            if event.anchor is not None or event.tag is not None or nodes < 0 or len(holders) >= depth:
+        elif kind is _MAPPING or kind is _SEQUENCE:
+            if len(holders) >= depth or (mapping and key is None):
                 return None
-            if key is None and type(holder) is dict:
+            if suspicious and (event.anchor is not None or event.tag is not None):
                 return None
-            value = {} if kind is events.MappingStartEvent else []
-        elif kind is events.MappingEndEvent or kind is events.SequenceEndEvent:
-            holder, key = holders.pop()
+            value = {} if kind is _MAPPING else []
+        elif kind is _MAPPING_END or kind is _SEQUENCE_END:
+            holder, mapping, key = holders.pop()
             continue
-        elif kind is events.DocumentStartEvent and not started:
+        elif kind is _DOCUMENT and not started:
             started = True
             continue
-        elif kind is events.AliasEvent or kind is events.DocumentStartEvent:
+        elif kind is _DOCUMENT or kind is _ALIAS:
             return None
         else:
             continue
-        if holder is None:
-            root = value
-        elif key is None:
-            holder.append(value)
-        else:
+        if mapping:
             holder[key] = value
             key = None
-        if type(value) is dict or type(value) is list:
-            holders.append((holder, key))
-            holder, key = value, None
+        elif holder is None:
+            root = value
+        else:
+            holder.append(value)
+        if kind is not _SCALAR:
+            holders.append((holder, mapping, key))
+            holder, mapping, key = value, kind is _MAPPING, None
     return (root,)
 
 
