@@ -1,7 +1,8 @@
 """``modplane apply``: make the server hold what the manifests say.
 
-Checks everything offline first: a manifest with a problem stops the whole command before anything is sent.
-Then one request, one transaction, one answer per object.
+Checks everything offline first.  A manifest with a problem is told with its place and left out; the others are applied
+all the same, unless something is to be pruned: what a broken manifest names would look as if no manifest named it.
+Then one answer per object, and one transaction for as many as a request holds.
 """
 
 from pathlib import Path
@@ -54,26 +55,42 @@ def command(
     """
     pruning.check_options(prune=prune, selector=selector)
     found = manifests.read(filenames, recursive=recursive)
-    if problems := manifests.check(found):
+    good, problems = manifests.sort_out(found)
+    if problems and (prune or not good):
         raise exits.no("\n".join(problems), hint=f"{_count(len(problems), 'problem')}; nothing was applied.")
+    for line in problems:
+        click.echo(line, err=True)
     api = client.connect(server, data_dir)
-    plan = pruning.plan(api, [manifest.value for manifest in found], selector) if prune and selector else None
+    plan = pruning.plan(api, [manifest.value for manifest in good], selector) if prune and selector else None
     if plan is not None:
         pruning.guard(plan, limit=prune_limit, yes=yes, dry_run=dry_run)
-    answers = api.apply([manifest.value for manifest in found], manager=names.MANAGER_CLI, force=force, dry_run=dry_run)
-    refusals = []
-    for manifest, answer in zip(found, answers, strict=True):
-        if answer["result"] == "refused":
-            refusals += refusal(manifest, answer.get("error") or {})
-        else:
-            printing.show(f"{printing.name_of(answer['object'])} {answer['result']}{' (dry run)' if dry_run else ''}")
-    if refusals:
-        raise exits.refused("refused:\n" + "\n".join(refusals), hint=hint(answers))
+    answers = _sent(api, good, force=force, dry_run=dry_run)
     until = waiting.deadline(timeout)
     if plan is not None:
         pruning.carry_out(api, plan, dry_run=dry_run, until=until if wait else None)
     if wait and not dry_run:
         _await([answer["object"] for answer in answers], api, until)
+    if problems:
+        left_out = len(found) - len(good)
+        raise exits.no(
+            f"{_count(len(problems), 'problem')}: {left_out} of {len(found)} manifests left out, the others applied"
+        )
+
+
+def _sent(api: client.Client, good: list[manifests.Manifest], *, force: bool, dry_run: bool) -> list[Json]:
+    """Apply them, and show what became of each; raises `exits.Exit` with code 3 when one was refused."""
+    items = [manifest.value for manifest in good]
+    answers: list[Json] = []
+    refusals: list[str] = []
+    for answer in api.apply(items, manager=names.MANAGER_CLI, force=force, dry_run=dry_run):
+        if answer["result"] == "refused":
+            refusals += refusal(good[len(answers)], answer.get("error") or {})
+        else:
+            printing.show(f"{printing.name_of(answer['object'])} {answer['result']}{' (dry run)' if dry_run else ''}")
+        answers.append(answer)
+    if refusals:
+        raise exits.refused("refused:\n" + "\n".join(refusals), hint=hint(answers))
+    return answers
 
 
 def _await(items: list[Json], api: client.Client, until: float) -> None:

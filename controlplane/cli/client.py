@@ -20,6 +20,10 @@ from schemas import names
 from schemas.meta import Json
 from schemas.problems import Violation
 
+APPLIED_ITEMS: Final = 1_000
+APPLIED_BYTES: Final = 2_000_000
+"""What one request of an apply holds at most: well below the server's limits, answered in time on a slow machine."""
+
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io, application/json"
 _QUIET = 10.0
 """Seconds without a byte after which a watch is opened anew."""
@@ -75,13 +79,17 @@ class Client:
             found.extend(page.get(key) or [])
         return {**first, key: found}
 
-    def apply(self, items: list[Json], *, manager: str, force: bool, dry_run: bool) -> list[Json]:
-        """Apply a list in one transaction; one ``{result, object, error}`` per item, in order."""
+    def apply(self, items: list[Json], *, manager: str, force: bool, dry_run: bool) -> Iterator[Json]:
+        """Apply a list; one ``{result, object, error}`` per item, in order.
+
+        One transaction for each `APPLIED_ITEMS` or `APPLIED_BYTES`; the next begins when the one before is answered.
+        """
         params = {"fieldManager": manager, "force": str(force).lower()}
         if dry_run:
             params["dryRun"] = "All"
-        answer = self.request("POST", f"{names.API_PREFIX}/apply", params=params, body={"items": items})
-        return list(answer.get("items", []))
+        for part in _parts(items):
+            answer = self.request("POST", f"{names.API_PREFIX}/apply", params=params, body={"items": part})
+            yield from answer.get("items", [])
 
     def delete(self, plural: str, name: str, *, uid: str = "", force: bool = False, dry_run: bool = False) -> Json:
         """Ask for an object's deletion; ``uid``: only if it is still that one; ``force``: also if others need it."""
@@ -219,6 +227,21 @@ class Client:
                 f"nothing answers at {self.url} ({error})",
                 hint="Start the system with `modplane up`, or name a running one with --server or MODPLANE_SERVER.",
             ) from error
+
+
+def _parts(items: list[Json]) -> Iterator[list[Json]]:
+    """The items in their order, as many together as one request takes."""
+    part: list[Json] = []
+    size = 0
+    for item in items:
+        weight = len(json.dumps(item))
+        if part and (len(part) >= APPLIED_ITEMS or size + weight > APPLIED_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(item)
+        size += weight
+    if part:
+        yield part
 
 
 def connect(server: str | None, data_dir: Path) -> Client:

@@ -45,7 +45,7 @@ def command(
     api = client.connect(server, data_dir)
     items = [manifest.value for manifest in found]
     stored = _stored(api, items)
-    answers = api.apply(items, manager=names.MANAGER_CLI, force=force, dry_run=True)
+    answers = list(api.apply(items, manager=names.MANAGER_CLI, force=force, dry_run=True))
     refusals: list[str] = []
     differs = False
     for manifest, answer in zip(found, answers, strict=True):

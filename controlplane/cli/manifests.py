@@ -5,7 +5,7 @@ Called by apply, delete and validate.
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -38,12 +38,17 @@ class Manifest:
         where = f"{violation.pointer}: " if violation.pointer else ""
         return f"{self.file}:{line}:{column}: {where}{violation.message}"
 
-    def problems(self) -> list[Violation]:
-        """Everything that is wrong with it, in reading order."""
+    def examined(self) -> tuple[tuple[str, str], list[Violation]]:
+        """(kind and name of the object that it means, nothing), or everything that is wrong with it, in reading order.
+
+        Kind and name are empty if something is wrong.
+        """
         if self.document.problems:
-            return list(self.document.problems)
-        _, violations = validating.validate(self.value)
-        return sorted(violations, key=self.document.locate)
+            return ("", ""), list(self.document.problems)
+        normal, violations = validating.validate(self.value)
+        if normal is None:
+            return ("", ""), sorted(violations, key=self.document.locate)
+        return (normal["kind"], normal["metadata"]["name"]), []
 
 
 def read(filenames: Iterable[str], *, recursive: bool = False) -> list[Manifest]:
@@ -66,9 +71,36 @@ def read(filenames: Iterable[str], *, recursive: bool = False) -> list[Manifest]
     return found
 
 
+def checked(manifests: Iterable[Manifest]) -> Iterator[tuple[Manifest, list[str]]]:
+    """Each manifest with everything that is wrong with it, as lines for people; a name given twice is wrong, too."""
+    first: dict[tuple[str, str], Manifest] = {}
+    for manifest in manifests:
+        key, problems = manifest.examined()
+        if not problems and (earlier := first.setdefault(key, manifest)) is not manifest:
+            problems = [_double(earlier)]
+        yield manifest, [manifest.problem(violation) for violation in problems]
+
+
 def check(manifests: Iterable[Manifest]) -> list[str]:
     """Every problem of every manifest, as lines for people."""
-    return [manifest.problem(violation) for manifest in manifests for violation in manifest.problems()]
+    return [line for _, lines in checked(manifests) for line in lines]
+
+
+def sort_out(manifests: Iterable[Manifest]) -> tuple[list[Manifest], list[str]]:
+    """The manifests that have no problem, and every problem of the others, as lines for people."""
+    good: list[Manifest] = []
+    problems: list[str] = []
+    for manifest, lines in checked(manifests):
+        problems += lines
+        if not lines:
+            good.append(manifest)
+    return good, problems
+
+
+def _double(earlier: Manifest) -> Violation:
+    line, column = earlier.document.mark("/metadata/name")
+    message = f"{identity(earlier.value)} stands at {earlier.file}:{line}:{column} already; keep one of the two."
+    return Violation(pointer="/metadata/name", message=message)
 
 
 def identity(item: Json) -> str:

@@ -15,12 +15,9 @@ from controlplane.cli import exits, manifests, options, printing
 def command(filenames: tuple[str, ...], recursive: bool) -> None:
     """Check manifests with the code that the server uses; no server is needed."""
     count = 0
-    for manifest in manifests.read(filenames, recursive=recursive):
-        if problems := manifests.check([manifest]):
-            count += len(problems)
-            for line in problems:
-                printing.show(line)
-        else:
-            printing.show(f"{manifest.file}: {manifests.identity(manifest.value)} is valid")
+    for manifest, problems in manifests.checked(manifests.read(filenames, recursive=recursive)):
+        count += len(problems)
+        for line in problems or [f"{manifest.file}: {manifests.identity(manifest.value)} is valid"]:
+            printing.show(line)
     if count:
         raise exits.no(f"{count} problem{'' if count == 1 else 's'}")
