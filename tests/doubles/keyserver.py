@@ -3,8 +3,9 @@
 import asyncio
 import ipaddress
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -51,12 +52,19 @@ class KeyServer:
         self.asked = 0
         self.heads: list[bytes] = []
         self.answer: Answer = plain(issuers.jwks(issuers.public_jwk("RS256", "k1")))
+        self.answers: dict[str, Answer] = {}
+        """Of single paths, before `answer`."""
+
+    @property
+    def paths(self) -> list[str]:
+        """What was asked for, in order."""
+        return [head.split(b" ", 2)[1].decode() for head in self.heads]
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             self.heads.append(await reader.readuntil(b"\r\n\r\n"))
             self.asked += 1
-            await self.answer(writer)
+            await self.answers.get(self.paths[-1], self.answer)(writer)
         except (OSError, EOFError):
             return
         finally:
@@ -114,3 +122,27 @@ async def running(folder: Path) -> AsyncIterator[KeyServer]:
     made.append(KeyServer(server.sockets[0].getsockname()[1], path))
     async with server:
         yield made[0]
+
+
+@contextmanager
+def beside(folder: Path) -> Iterator[KeyServer]:
+    """A key server in a thread of its own, for tests that drive real processes."""
+    made: list[KeyServer] = []
+    ready, ended = threading.Event(), asyncio.Event()
+    loop = asyncio.new_event_loop()
+
+    async def serve() -> None:
+        async with running(folder) as server:
+            made.append(server)
+            ready.set()
+            await ended.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(serve(),), name="key server", daemon=True)
+    thread.start()
+    assert ready.wait(30), "the key server does not start"
+    try:
+        yield made[0]
+    finally:
+        loop.call_soon_threadsafe(ended.set)
+        thread.join(30)
+        loop.close()
