@@ -186,8 +186,11 @@ def keep(code_root: Path, digest: str, contents: Contents) -> None:
 
 
 def _put(code_root: Path, final: Path, contents: Contents) -> None:
-    code_root.mkdir(parents=True, exist_ok=True)
-    building = Path(tempfile.mkdtemp(prefix=".packing-", dir=code_root))
+    try:
+        building = Path(tempfile.mkdtemp(prefix=".packing-", dir=code_root))
+    except FileNotFoundError:
+        code_root.mkdir(parents=True, exist_ok=True)
+        building = Path(tempfile.mkdtemp(prefix=".packing-", dir=code_root))
     try:
         for name, content in contents:
             target = building / name
