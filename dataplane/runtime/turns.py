@@ -7,6 +7,7 @@ programs on two cores: the loop's wait at the 99th percentile grows from 6 to 20
 `dataplane.agent` and `dataplane.gateway.merging`.
 """
 
+import math
 import sys
 import threading
 import time
@@ -31,12 +32,28 @@ def wanted() -> bool:
 
 
 def rest() -> None:
-    """Hand the interpreter over for half a millisecond, if this thread worked a whole one beside requests."""
+    """Hand the interpreter over for half a millisecond, if this thread worked a whole one and the serving loop, too.
+
+    A loop that did nothing meanwhile has nothing to catch up with; what comes now gets its turn after `SECONDS`.
+    """
     if not wanted() or threading.current_thread() is threading.main_thread():
         return
     if time.monotonic() - getattr(_mine, "rested", 0.0) > _WORK_SECONDS:
-        time.sleep(_REST_SECONDS)
-        _mine.rested = time.monotonic()
+        if served_seconds() != getattr(_mine, "served", None):
+            time.sleep(_REST_SECONDS)
+        _begin()
+
+
+def _begin() -> None:
+    _mine.rested, _mine.served = time.monotonic(), served_seconds()
+
+
+def served_seconds() -> float:
+    """How long the thread of the serving loop has run so far; NaN (which equals nothing) where nobody tells."""
+    ident = threading.main_thread().ident
+    if ident is None or not hasattr(time, "pthread_getcpuclockid"):
+        return math.nan
+    return time.clock_gettime(time.pthread_getcpuclockid(ident))
 
 
 @contextmanager
@@ -45,6 +62,7 @@ def short() -> Iterator[None]:
     with _lock:
         _usual.append(sys.getswitchinterval() if not _usual else _usual[0])
         sys.setswitchinterval(SECONDS)
+    _begin()
     try:
         yield
     finally:
