@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import errno
 import importlib.metadata
+import ipaddress
 import json
 import os
 import secrets
@@ -22,7 +23,7 @@ import uvicorn
 import uvloop
 
 from controlplane import errors, settings, writing
-from controlplane.api import apps
+from controlplane.api import apps, authenticating
 from controlplane.discovery import discovering, rows, watching
 from controlplane.inspection import inspecting
 from controlplane.messaging import comparing, messengers
@@ -34,6 +35,7 @@ from schemas.kits.clocks import SystemClock
 from schemas.kits.natslink import NatsLink
 from schemas.kits.signatures import KeyUnusableError, Signer, TrustedKeys
 from schemas.kits.tasks import Tasks
+from schemas.kits.tokens import issuing, verifying
 from schemas.meta import Json, now_text
 
 logger = structlog.get_logger("controlplane.app")
@@ -147,6 +149,8 @@ class ControlPlane:
             key_file=chosen.nats_key_file,
             inbox="controlplane",
         )
+        self._verifier = _verifier(chosen, clock)
+        self._keys = Tasks(clock)
         self._engines = Engines(chosen, store, clock, self._link)
         self._checks: dict[str, tuple[bool, datetime]] = {}
 
@@ -161,10 +165,19 @@ class ControlPlane:
             readiness=self._readiness,
             info=self._info,
             version=VERSION,
+            callers=authenticating.Callers(
+                self._verifier,
+                self._clock,
+                anonymous=self._chosen.anonymous,
+                ttl=self._chosen.auth_cache_ttl,
+                tokens=self._chosen.auth_cache_tokens,
+            ),
             writer=self._engines.discovery.writer,
         )
         server = _Server(api)
         self._link.start()
+        for name, issuer in self._verifier.issuers.items():
+            self._keys.supervise(issuer.keys.run, f"keys of {name}")
         await self._engines.inspector.start()
         serving = asyncio.create_task(server.serve(sockets=[door]), name="api")
         leading = asyncio.create_task(
@@ -181,6 +194,7 @@ class ControlPlane:
         leading.cancel()
         await asyncio.wait({leading})
         await self._engines.stop()
+        await self._keys.stop()
         await self._link.close()
         await self._engines.inspector.close()
         await self._engines.leadership.release()
@@ -277,9 +291,28 @@ def _tell_unstored(reason: str) -> None:
     _say("unstored", reason=reason)
 
 
+def _verifier(chosen: settings.Settings, clock: SystemClock) -> verifying.Verifier:
+    """Whose tokens are believed; ModplaneError when the settings let anybody in, or nobody."""
+    try:
+        verifier = issuing.verifier(chosen, issuing.Ground(clock, chosen.data_dir / "jwks", chosen.data_dir.absolute()))
+    except issuing.SettingsRefused as error:
+        raise errors.ModplaneError(str(error)) from error
+    if not verifier.issuers and not chosen.control_anonymous:
+        raise errors.ModplaneError(
+            "nobody could call this control plane: name whose tokens it believes (MODPLANE_AUTH_ISSUER and its keys), "
+            "or what everybody on this machine may do (MODPLANE_CONTROL_ANONYMOUS=admin)"
+        )
+    return verifier
+
+
 def _open_door(chosen: settings.Settings) -> socket.socket:
     if chosen.listen_fd >= 0:
         return socket.socket(fileno=chosen.listen_fd)
+    if chosen.control_anonymous and not _is_loopback(chosen.control_host):
+        raise errors.ModplaneError(
+            f"MODPLANE_CONTROL_ANONYMOUS lets everybody in, and {chosen.control_host} can be reached from other "
+            "machines: leave it out, and name an issuer of tokens"
+        )
     try:
         return socket.create_server((chosen.control_host, chosen.control_port), backlog=2048)
     except OSError as error:
@@ -289,6 +322,13 @@ def _open_door(chosen: settings.Settings) -> socket.socket:
         raise errors.ModplaneError(
             f"cannot listen on {place}: {error.strerror or error}; see --control-host and --control-port"
         ) from error
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(socket.gethostbyname(host)).is_loopback
+    except OSError:
+        return False
 
 
 def _url(door: socket.socket) -> str:

@@ -7,15 +7,17 @@ the environment.  `tests/documents` holds ``docs/reference/settings.md`` to this
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.kits.options import Options, Port
+from controlplane.api.authorising import Role
+from schemas.kits.options import Port
 from schemas.kits.options import load as load_options
+from schemas.kits.tokens.issuing import TokenOptions
 
 
-class Settings(Options):
+class Settings(TokenOptions):
     """What an operator may set."""
 
     data_dir: Path = Path(".modplane")
@@ -51,8 +53,11 @@ class Settings(Options):
     ``DATA_DIR/trusted-keys.json``, which workers read."""
 
     control_host: str = "127.0.0.1"
-    """Address the API listens on.  Default loopback: callers are not authenticated yet, so no other machine may
-    reach it."""
+    """Address the API listens on.  Default loopback: tokens travel in the clear, so no other machine may reach it."""
+
+    control_anonymous: Literal["", "viewer", "editor", "admin"] = ""
+    """What those may do here who bring no token: nothing (the default), or what this role may.  For trying things out
+    without an issuer; refused where other machines can reach the API."""
 
     control_port: Port = 7400
     """TCP port of the API; 0 picks a free one."""
@@ -60,6 +65,11 @@ class Settings(Options):
     listen_fd: int = -1
     """File descriptor of a listening socket for the API; -1 (the default): open one of ``CONTROL_HOST`` and
     ``CONTROL_PORT``.  ``modplane up`` hands one down, so that a restart refuses no connection."""
+
+    @property
+    def anonymous(self) -> Role | None:
+        """The role of callers without a token."""
+        return Role[self.control_anonymous.upper()] if self.control_anonymous else None
 
     @property
     def signing_key(self) -> Path:

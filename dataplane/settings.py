@@ -23,6 +23,11 @@ _SHORT = {"worker_id": "--id", "worker_labels": "--labels"}
 class Settings(TokenOptions):
     """What an operator may set."""
 
+    auth_providers: Annotated[str, StringConstraints(max_length=65_536)] = ""
+    """Who else may say who calls: a JSON object of provider names and their options, such as
+    ``{"api-keys": {"file": "/etc/modplane/keys.json"}}``.  Default none; see the entry-point group
+    ``modplane.auth_providers``."""
+
     worker_id: WorkerId = "w0"
     """Name of this worker's slot, a DNS label: the same after a restart, another for each worker.  Default ``w0``,
     the first slot of ``modplane up``."""

@@ -20,6 +20,7 @@ from schemas.problems import PROBLEM_JSON, Problem, Status, StatusCause, StatusD
 
 REASONS: Final = {
     400: "BadRequest",
+    401: "Unauthorized",
     403: "Forbidden",
     404: "NotFound",
     405: "MethodNotAllowed",

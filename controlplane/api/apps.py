@@ -1,6 +1,6 @@
 """The application: which handler answers which address, and what becomes of errors.
 
-    Guard (Host, Origin) ─▶ resource routes (plain Starlette) ─▶ management routes (FastAPI, for their OpenAPI)
+    Guard (Host, Origin, caller) ─▶ resource routes (plain Starlette) ─▶ management routes (FastAPI, for their OpenAPI)
 
 Always holds: each error leaves in the form that its path promises (`answering`); the resource routes come first and
 carry no response models, because admission has checked what is stored.  Made by `controlplane.app`.
@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from controlplane import errors, writing
 from controlplane.api import (
     answering,
+    authenticating,
     cataloguing,
     changing,
     describing,
@@ -68,10 +69,14 @@ def create_app(
     readiness: ports.Readiness,
     info: ports.Info,
     version: str,
+    callers: authenticating.Callers,
     allowed_hosts: Collection[str] = guarding.LOOPBACK,
     writer: writing.Writer | None = None,
 ) -> Api:
-    """The API over a store.  ``allowed_hosts``: names under which callers may address this server."""
+    """The API over a store.
+
+    ``callers`` tells who calls; ``allowed_hosts``: names under which callers may address this server.
+    """
     writer = writer or writing.Writer(store, clock, sources)
     watches = watching.Watches(store, clock)
     app = FastAPI(
@@ -92,7 +97,7 @@ def create_app(
     app.include_router(managing.router(store, writer, discoverer))
     for kind in (errors.ModplaneError, answering.Refusal, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _refuse)
-    return Api(app, watches, guarding.Guard(app, allowed_hosts))
+    return Api(app, watches, guarding.Guard(app, callers, allowed_hosts))
 
 
 def _resource_routes(reader: resources.Reader, changer: changing.Changer) -> list[Route]:

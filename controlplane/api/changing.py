@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from controlplane import intaking, planning, writing
 from controlplane.admission import merging
-from controlplane.api import answering, asking, bodies, patching, showing
+from controlplane.api import answering, asking, authenticating, authorising, bodies, patching, showing
 from schemas import kinds
 from schemas.meta import Json
 
@@ -41,6 +41,9 @@ class Changer:
             raise answering.Refusal(400, 'the body has to be {"items": [manifest, …]}')
         if len(items) > MAX_ITEMS:
             raise answering.Refusal(413, f"at most {MAX_ITEMS:,} items at once, not {len(items):,}; send several lists")
+        needed = authorising.needed_for(item.get("kind") for item in items if isinstance(item, dict))
+        if request.state.role < needed:
+            raise authenticating.missing(needed, request.state.caller, request.state.role)
         outcomes = await self._writer.apply(items, manager=manager, force=force, dry_run=dry)
         results = [_item(outcome, item) for outcome, item in zip(outcomes, items, strict=True)]
         return answering.answer({"kind": "ApplyResult", "items": results})

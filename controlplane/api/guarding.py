@@ -1,7 +1,8 @@
-"""The first look at every request: until callers are authenticated, no web page may drive the control plane.
+"""The first look at every request: whether it may come in at all, who sends it, and whether that caller may do this.
 
-Pure ASGI, around the whole application.  A page that rebinds its DNS name to 127.0.0.1 shows in ``Host``; a page
-of another origin shows in ``Origin`` or ``Sec-Fetch-Site`` (Fetch Metadata, W3C).  No CORS header is ever sent.
+Pure ASGI, around the whole application.  No web page may drive the control plane: one that rebinds its DNS name to
+127.0.0.1 shows in ``Host``; one of another origin shows in ``Origin`` or ``Sec-Fetch-Site`` (Fetch Metadata, W3C).  No
+CORS header is ever sent.
 """
 
 from collections.abc import Collection, Iterable
@@ -9,17 +10,21 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from controlplane.api import answering
+from controlplane.api import answering, authenticating, authorising
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
 """Names under which this machine calls itself."""
 
 
 class Guard:
-    """Refuses requests that come under a foreign name or from a web page."""
+    """Refuses requests that come under a foreign name, from a web page, or from whoever may not do this.
 
-    def __init__(self, app: ASGIApp, hosts: Collection[str] = LOOPBACK) -> None:
+    Hands on the caller's role as ``role`` of the request's state.
+    """
+
+    def __init__(self, app: ASGIApp, callers: authenticating.Callers, hosts: Collection[str] = LOOPBACK) -> None:
         self._app = app
+        self._callers = callers
         self._hosts = frozenset(host.lower() for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -27,10 +32,20 @@ class Guard:
         if scope["type"] == "http":
             try:
                 self._check(scope["headers"])
+                await self._admit(scope)
             except answering.Refusal as refusal:
                 await answering.refused(refusal, scope["path"])(scope, receive, send)
                 return
         await self._app(scope, receive, send)
+
+    async def _admit(self, scope: Scope) -> None:
+        needed = authorising.needed(scope["method"], scope["path"])
+        if needed is None:
+            return
+        caller, role = await self._callers.identify(scope["headers"])
+        if role is None or role < needed:
+            raise authenticating.missing(needed, caller, role)
+        scope.setdefault("state", {}).update(role=role, caller=caller)
 
     def _check(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         found: dict[bytes, list[str]] = {b"host": [], b"origin": [], b"sec-fetch-site": []}

@@ -15,7 +15,7 @@ from typing import Any, Final
 import click
 import httpx
 
-from controlplane.cli import endpoints, exits
+from controlplane.cli import endpoints, exits, options
 from schemas import names
 from schemas.meta import Json
 from schemas.problems import Violation
@@ -42,13 +42,14 @@ class GoneError(Exception):
 class Client:
     """The API of one control plane."""
 
-    def __init__(self, url: str, *, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(self, url: str, token: str = "", *, transport: httpx.BaseTransport | None = None) -> None:
         self.url = url.rstrip("/")
+        headers = {"user-agent": "modplane", "accept": "application/json"}
         self._http = httpx.Client(
             base_url=self.url,
             transport=transport,
             timeout=httpx.Timeout(30.0, connect=3.0),
-            headers={"user-agent": "modplane", "accept": "application/json"},
+            headers=headers | ({"authorization": f"Bearer {token}"} if token else {}),
             trust_env=False,
         )
 
@@ -246,17 +247,25 @@ def _parts(items: list[Json]) -> Iterator[list[Json]]:
 
 def connect(server: str | None, data_dir: Path) -> Client:
     """The client for ``--server``, or for what runs on ``data_dir``; exit code 4 if nothing is known to run."""
-    if server:
-        if not server.startswith(("http://", "https://")):
-            raise exits.usage(f"--server {server!r} is not a URL; write http://HOST:PORT")
-        return _closing(Client(server))
+    if server and not server.startswith(("http://", "https://")):
+        raise exits.usage(f"--server {server!r} is not a URL; write http://HOST:PORT")
     found = endpoints.read(data_dir)
+    token = click.get_current_context().meta.get(options.GIVEN) or _token_of(found, server)
+    if server:
+        return _closing(Client(server, token))
     if found is None:
         raise exits.unreachable(
             f"no system runs on {data_dir} (there is no {endpoints.path(data_dir)})",
             hint="Start one with `modplane up`, or name a running one with --server, MODPLANE_SERVER or --data-dir.",
         )
-    return _closing(Client(found.control_plane))
+    return _closing(Client(found.control_plane, token))
+
+
+def _token_of(found: endpoints.Endpoints | None, server: str | None) -> str:
+    """The token in the file of the system that runs here, if it is the one that is asked; never for another."""
+    if found is None or not found.token_file or (server and server.rstrip("/") != found.control_plane.rstrip("/")):
+        return ""
+    return endpoints.token(found)
 
 
 def _closing(api: Client) -> Client:

@@ -1,4 +1,4 @@
-"""Where the system is: the file ``endpoints.json`` that `modplane up` writes and every client reads.
+"""Where the system is, and how to be let in: ``endpoints.json``, which `modplane up` writes and every client reads.
 
 Written whole or not at all; removed by a clean stop.  Clients look at ``--server``, then ``MODPLANE_SERVER``,
 then here, and never at defaults.
@@ -24,6 +24,8 @@ class Endpoints:
     nats: str
     workers: tuple[str, ...] = ()
     """Each worker's own address, in slot order."""
+    token_file: str = ""
+    """Path of the file with an administrator's token."""
 
     def wire(self) -> dict[str, Any]:
         """As the file holds it."""
@@ -32,6 +34,7 @@ class Endpoints:
             "dataPlane": self.data_plane,
             "nats": self.nats,
             "workers": list(self.workers),
+            **({"tokenFile": self.token_file} if self.token_file else {}),
         }
 
 
@@ -48,6 +51,14 @@ def write(data_dir: Path, found: Endpoints) -> None:
     fresh.replace(path(data_dir))
 
 
+def token(found: Endpoints) -> str:
+    """The administrator's token, empty when there is none to read."""
+    try:
+        return Path(found.token_file).read_text().strip() if found.token_file else ""
+    except OSError:
+        return ""
+
+
 def remove(data_dir: Path) -> None:
     """Say that nothing runs here any more."""
     path(data_dir).unlink(missing_ok=True)
@@ -62,6 +73,7 @@ def read(data_dir: Path) -> Endpoints | None:
             data_plane=str(found["dataPlane"]),
             nats=str(found["nats"]),
             workers=tuple(str(worker) for worker in found.get("workers", ())),
+            token_file=str(found.get("tokenFile", "")),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

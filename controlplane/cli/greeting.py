@@ -126,7 +126,7 @@ def _offers(folder: Path) -> bool:
 
 
 def _modules(found: endpoints.Endpoints) -> list[Json]:
-    api = client.Client(found.control_plane)
+    api = client.Client(found.control_plane, endpoints.token(found))
     try:
         return list(api.list_all("modules")["items"])
     except exits.Exit:

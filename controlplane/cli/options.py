@@ -44,8 +44,24 @@ class Duration(click.ParamType[float]):
         return sum(float(part.group(1)) * _UNITS[part.group(2) or "s"] for part in parts)
 
 
+GIVEN: Final = "modplane.given"
+"""Under which name the context of a command keeps what ``--token`` said."""
+
+
+def _keep_token(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    context.meta[GIVEN] = value
+
+
 def server(function: Function) -> Function:
-    """``--server`` and ``--data-dir``: how a client finds the control plane."""
+    """``--server``, ``--token`` and ``--data-dir``: how a client finds the control plane and is let in."""
+    function = click.option(
+        "--token",
+        envvar="MODPLANE_TOKEN",
+        metavar="TOKEN",
+        expose_value=False,
+        callback=_keep_token,
+        help="Who you are; default: the token file of the `modplane up` on the data folder.",
+    )(function)
     function = click.option(
         "--data-dir",
         type=click.Path(path_type=Path),

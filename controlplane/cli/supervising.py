@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from controlplane.cli import children, endpoints, exits, folders, guarding, rolling
+from controlplane.cli import admitting, children, endpoints, exits, folders, guarding, rolling
 
 _ROOM_BYTES: Final = 16 << 20
 """What the disk has to have free so that a restart of NATS helps."""
@@ -83,6 +83,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         self._guard = Guard(self.system.folder.lock)
         rolling_on = asyncio.create_task(self._roll(), name="replace workers")
+        admin = asyncio.create_task(admitting.keep(self.system.folder.path), name="renew the administrator's token")
         starting = asyncio.create_task(self._start(), name="start")
         ended = asyncio.create_task(self._ending.wait(), name="ending")
         try:
@@ -93,9 +94,10 @@ class Supervisor:
         except children.FailedError as error:
             raise exits.refused(str(error)) from error
         finally:
-            for task in (starting, ended, rolling_on):
+            tasks = (starting, ended, rolling_on, admin)
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(starting, ended, rolling_on, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             await self._stop()
         self.told("stopped")
         return exits.INTERRUPTED if self._signals[:1] == [signal.SIGINT] else exits.YES
@@ -157,6 +159,7 @@ class Supervisor:
             data_plane=self.system.data_url,
             nats=self.system.nats_url,
             workers=tuple(str(worker.facts.get("address", "")) for worker in self._workers),
+            token_file=str(admitting.path(self.system.folder.path)),
         )
 
     def _publish(self) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from controlplane.cli import children, endpoints, exits, folders, options, ports, supervising
+from controlplane.cli import admitting, children, endpoints, exits, folders, options, ports, supervising
 
 _PORT = click.IntRange(0, 65_535)
 _ATTEMPTS = 4
@@ -149,7 +149,8 @@ def _system(
         raise exits.refused(str(error)) from error
     common = ["--nats-url", f"nats://{ports.HOST}:{nats}", "--data-dir", folder.path]
     plane = supervising.python("controlplane", "serve", "--modules-path", modules, *common)
-    plane += ["--nats-key-file", str(users.key_file(natsusers.CONTROL_PLANE)), "--listen-fd", str(api.fileno())]
+    plane += ["--auth-development", "true", "--nats-key-file", str(users.key_file(natsusers.CONTROL_PLANE))]
+    plane += ["--listen-fd", str(api.fileno())]
     return supervising.System(
         folder=folder,
         nats=children.Plan("nats", nats_command, stop_seconds=10, answers=lambda: ports.answers(nats)),
@@ -163,11 +164,12 @@ def _system(
 
 
 def _make_key(folder: folders.DataFolder) -> None:
-    """The key of `modplane token create`, if this is the folder's first start."""
+    """The key of `modplane token create`, if this is the folder's first start, and an administrator's token."""
     from schemas.kits.tokens import development  # late: it costs more to import than most commands to run
 
     try:
         development.ensure(folder.path)
+        admitting.write(folder.path)
     except OSError as error:
         raise exits.refused(f"cannot write the key of `modplane token`: {error}") from error
 

@@ -46,7 +46,7 @@ def _measure(home: Path, count: int) -> tuple[object, ...]:
         before = _processor(platform)
         started = time.monotonic()
         subprocess.run(
-            [*MODPLANE, "apply", "-f", str(manifests), "--server", platform.control],
+            [*MODPLANE, "apply", "-f", str(manifests), "--data-dir", str(platform.data)],
             check=True, stdout=subprocess.DEVNULL, cwd=home,
         )  # fmt: skip
         answered = time.monotonic() - started
@@ -78,7 +78,7 @@ def _restart(platform: Platform, count: int) -> float:
 
 def _workers_serve(platform: Platform, count: int) -> bool:
     try:
-        items = platform.http.get(f"{platform.control}/apis/modplane.dev/v1/workers").json()["items"]
+        items = platform.admin.get(f"{platform.control}/apis/modplane.dev/v1/workers").json()["items"]
         living = {child.pid for child in platform.children() if child.status() != psutil.STATUS_ZOMBIE}
         reports = [item["status"]["report"] for item in items]
         served = [

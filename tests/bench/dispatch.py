@@ -130,5 +130,5 @@ def _platform(home: Path, count: int) -> Iterator[Platform]:
 
 
 def _served(platform: Platform) -> int:
-    items = platform.http.get(f"{platform.control}/apis/modplane.dev/v1/modules").json()["items"]
+    items = platform.admin.get(f"{platform.control}/apis/modplane.dev/v1/modules").json()["items"]
     return sum(item["status"]["state"] == "ACTIVE" for item in items)

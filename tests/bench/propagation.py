@@ -119,7 +119,7 @@ def _present(home: Path, count: int) -> Iterator[Platform]:
         for number in range(count):
             modules.write(platform.modules, f"m{number}")
             (folder / f"m{number}.json").write_text(json.dumps(modules.manifest(f"m{number}")))
-        command = [*MODPLANE, "apply", "-f", str(folder), "--server", platform.control]
+        command = [*MODPLANE, "apply", "-f", str(folder), "--data-dir", str(platform.data)]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=home)
         with contextlib.closing(platform.database()) as database:
             query = "SELECT count(*) FROM objects WHERE kind = 'Module' AND json_extract(status, '$.state') = 'ACTIVE'"
@@ -134,7 +134,7 @@ def _present(home: Path, count: int) -> Iterator[Platform]:
 
 def _apply(platform: Platform, manifest: dict[str, object]) -> tuple[float, ...]:
     """Seconds until the last swap, until ACTIVE was stored, and until the apply was answered."""
-    started, answered, answer = _post(platform.control, modules.text(manifest))
+    started, answered, answer = _post(platform, modules.text(manifest))
     generation = answer["items"][0]["object"]["metadata"]["generation"]
     time.sleep(_PEACE)
     stored = wait_for(lambda: _active(platform, generation), step=0.05)
@@ -142,12 +142,12 @@ def _apply(platform: Platform, manifest: dict[str, object]) -> tuple[float, ...]
     return (swapped - started, stored - started, answered - started)
 
 
-def _post(control: str, body: bytes) -> tuple[float, float, Any]:
+def _post(platform: Platform, body: bytes) -> tuple[float, float, Any]:
     """When the first byte of an apply was handed to the API, when the last one of the answer came, and the answer."""
-    place = urlsplit(control)
+    place, token = urlsplit(platform.control), Path(platform.endpoints["tokenFile"]).read_text().strip()
     head = (
         f"POST /apis/modplane.dev/v1/apply?fieldManager=bench HTTP/1.1\r\nHost: {place.netloc}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        f"Authorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     with socket.create_connection((place.hostname or "", place.port or 0)) as api:
         api.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -164,7 +164,7 @@ def _post(control: str, body: bytes) -> tuple[float, float, Any]:
 
 def _active(platform: Platform, generation: int) -> float | None:
     """Since when this generation is the one that serves, as its status says."""
-    found = platform.http.get(f"{platform.control}/apis/modplane.dev/v1/modules/changing").json()
+    found = platform.admin.get(f"{platform.control}/apis/modplane.dev/v1/modules/changing").json()
     serving = found["status"].get("serving", {})
     return datetime.fromisoformat(serving["since"]).timestamp() if serving.get("generation") == generation else None
 

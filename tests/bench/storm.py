@@ -110,7 +110,9 @@ class Storm:
 
     async def _changes(self) -> None:
         loop = asyncio.get_running_loop()
-        async with httpx.AsyncClient(base_url=self._platform.control, timeout=30) as client:
+        async with httpx.AsyncClient(
+            base_url=self._platform.control, auth=self._platform.admin.auth, timeout=30
+        ) as client:
             began = loop.time()
             for number in range(CHANGES):
                 self._said += 1

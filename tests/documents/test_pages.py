@@ -101,7 +101,7 @@ def test_every_make_target_on_the_pages_exists() -> None:
 
 
 def test_every_environment_variable_on_the_pages_is_a_setting() -> None:
-    known = {"MODPLANE_SERVER", "MODPLANE_DATA_DIR"}
+    known = {"MODPLANE_SERVER", "MODPLANE_TOKEN", "MODPLANE_DATA_DIR"}
     for settings in (control_settings.Settings, data_settings.Settings):
         prefix = settings.model_config["env_prefix"]
         known |= {f"{prefix}{name.upper()}" for name in settings.model_fields}

@@ -286,6 +286,7 @@ def routes_of(apps: Any) -> list[str]:
         readiness=dict,
         info=dict,
         version="0",
+        callers=Anything(),
         writer=Anything(),
     )
     refused = {f"{method} /apis/modplane.dev/v1/{{plural}}/{{name}}/status" for method in ("PUT", "PATCH")}

@@ -11,10 +11,11 @@ from typing import Any
 import httpx
 
 from controlplane import writing
-from controlplane.api import apps
+from controlplane.api import apps, authenticating, authorising
 from controlplane.store import stores
 from schemas import kinds
 from schemas.kits.clocks import Clock
+from schemas.kits.tokens.verifying import Verifier
 from schemas.meta import Json
 from tests.doubles.clock import FakeClock
 
@@ -118,6 +119,7 @@ async def running(folder: Path, clock: Clock | None = None) -> AsyncIterator[Par
         readiness=lambda: checks,
         info=lambda: {"version": "1.2.3"},
         version="1.2.3",
+        callers=authenticating.Callers(Verifier(()), clock, anonymous=authorising.Role.ADMIN),
         writer=writer,
     )
     transport = httpx.ASGITransport(app=api)

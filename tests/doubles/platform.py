@@ -51,13 +51,15 @@ class Platform:
         self.endpoints: dict[str, Any] = {}
         self.process: subprocess.Popen[bytes] | None = None
         self.http = httpx.Client(timeout=30)
+        self.admin = self._administrator()
+        """For the control plane, with an administrator's token."""
         home.mkdir(parents=True, exist_ok=True)
         if examples:
             shutil.copytree(EXAMPLES, self.modules, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             self.modules.mkdir(exist_ok=True)
 
-    def start(self, *, timeout: float = 60.0) -> None:
+    def start(self, *, timeout: float = 110.0) -> None:
         """Start it and wait until ``endpoints.json`` says where it is."""
         (self.data / "endpoints.json").unlink(missing_ok=True)
         self.log = (self.home / "up.log").open("ab")
@@ -79,6 +81,14 @@ class Platform:
             pause()
         self.endpoints = json.loads((self.data / "endpoints.json").read_text())
 
+    def _administrator(self) -> httpx.Client:
+        def with_token(request: httpx.Request) -> httpx.Request:
+            token = Path(self.endpoints["tokenFile"]).read_text().strip()
+            request.headers["authorization"] = f"Bearer {token}"
+            return request
+
+        return httpx.Client(timeout=30, auth=with_token)
+
     def stop(self, sign: signal.Signals = signal.SIGTERM, *, timeout: float = 60.0) -> int:
         """Ask it to stop and wait; returns its exit code.
 
@@ -86,8 +96,9 @@ class Platform:
         """
         if self.process is None:
             return 0
-        self.http.close()
-        self.http = httpx.Client(timeout=30)
+        for client in (self.http, self.admin):
+            client.close()
+        self.http, self.admin = httpx.Client(timeout=30), self._administrator()
         if self.process.poll() is None:
             self.process.send_signal(sign)
         try:
@@ -142,7 +153,7 @@ class Platform:
             capture_output=True,
             text=True,
             timeout=timeout,
-            env={**self.environment, "MODPLANE_SERVER": self.control},
+            env={**self.environment, "MODPLANE_SERVER": self.control, "MODPLANE_DATA_DIR": str(self.data)},
             cwd=self.home,
             check=False,
         )
@@ -154,7 +165,7 @@ class Platform:
 
     def object(self, plural: str, name: str) -> dict[str, Any] | None:
         """One object as the API shows it, or None."""
-        answer = self.http.get(f"{self.control}/apis/modplane.dev/v1/{plural}/{name}")
+        answer = self.admin.get(f"{self.control}/apis/modplane.dev/v1/{plural}/{name}")
         return answer.json() if answer.status_code == 200 else None
 
     def state(self, name: str) -> str | None:

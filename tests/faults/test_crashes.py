@@ -42,7 +42,7 @@ def answers(platform: Platform, path: str) -> bool:
 def control_plane_is_back(platform: Platform) -> None:
     def alive() -> bool:
         try:
-            return platform.http.get(f"{platform.control}/ready").status_code == 200
+            return platform.admin.get(f"{platform.control}/ready").status_code == 200
         except httpx.HTTPError:
             return False
 

@@ -53,7 +53,7 @@ def test_a_second_up_on_the_same_folder_is_refused_and_the_first_serves_on(tmp_p
         done = up(tmp_path)
         assert done.returncode not in (0, -9)
         assert str(platform.data) in done.stderr
-        assert platform.http.get(f"{platform.control}/health").status_code == 200
+        assert platform.admin.get(f"{platform.control}/health").status_code == 200
 
 
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])

@@ -9,7 +9,7 @@ pytestmark = pytest.mark.processes
 
 def test_a_file_dropped_into_the_modules_path_is_served_after_discover(platform: Platform) -> None:
     (platform.modules / "dropped_in.py").write_text(module_source("dropped_in"))
-    answer = platform.http.post(f"{platform.control}/api/v1/module-management/modules/discover", json={})
+    answer = platform.admin.post(f"{platform.control}/api/v1/module-management/modules/discover", json={})
     assert answer.status_code == 200, answer.text
     platform.wait_state("dropped-in", "ACTIVE")
     assert platform.call("v1/dropped-in/hello").json()["module"] == "dropped_in"
@@ -22,16 +22,16 @@ def test_a_file_dropped_into_the_modules_path_is_served_after_discover(platform:
 
 def test_a_persons_fields_win_over_discoverys(platform: Platform) -> None:
     (platform.modules / "shared_words.py").write_text(module_source("shared_words"))
-    platform.http.post(f"{platform.control}/api/v1/module-management/modules/discover", json={}).raise_for_status()
+    platform.admin.post(f"{platform.control}/api/v1/module-management/modules/discover", json={}).raise_for_status()
     platform.wait_state("shared-words", "ACTIVE")
-    patch = platform.http.patch(
+    patch = platform.admin.patch(
         f"{platform.control}/apis/modplane.dev/v1/modules/shared-words?fieldManager=ann",
         json={"spec": {"displayName": "Ann's words"}},
         headers={"content-type": "application/merge-patch+json"},
     )
     assert patch.status_code == 200, patch.text
     (platform.modules / "shared_words.py").write_text(module_source("shared_words", say="again"))
-    platform.http.post(f"{platform.control}/api/v1/module-management/modules/discover", json={}).raise_for_status()
+    platform.admin.post(f"{platform.control}/api/v1/module-management/modules/discover", json={}).raise_for_status()
     platform.wait_state("shared-words", "ACTIVE")
     stored = platform.object("modules", "shared-words")
     assert stored is not None

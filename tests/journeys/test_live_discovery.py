@@ -79,7 +79,7 @@ def test_the_life_of_a_modules_path(platform: Platform) -> None:
             wait_for(lambda: says(platform, second) == "hello")
     wait_for(lambda: says(platform, second) == "whole", what=platform.output)
     assert generation(platform, second) == 2
-    history = platform.http.get(
+    history = platform.admin.get(
         f"{platform.control}/api/v1/module-management/modules/registration-history?module={second}"
     )
     assert "error" not in {event["state"] for event in history.json()["events"]}

@@ -44,7 +44,7 @@ def test_the_main_job_over_postgresql(platform: Platform, database: str) -> None
 
         def answers() -> bool:
             try:
-                return platform.http.get(f"{platform.control}/ready").status_code == 200
+                return platform.admin.get(f"{platform.control}/ready").status_code == 200
             except httpx.HTTPError:
                 return False
 

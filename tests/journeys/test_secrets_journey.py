@@ -154,12 +154,12 @@ async def everything_said(platform: Platform) -> dict[str, str]:
     """What each door of the platform says, by door."""
     found = {}
     for plural in ("modules", "workers", "moduleevents"):
-        found[plural] = platform.http.get(f"{platform.control}/apis/modplane.dev/v1/{plural}").text
+        found[plural] = platform.admin.get(f"{platform.control}/apis/modplane.dev/v1/{plural}").text
     for base in (platform.control, platform.door):
         for path in ("/modules/system/info", "/ready", "/openapi.json"):
-            found[base + path] = platform.http.get(base + path).text
+            found[base + path] = platform.admin.get(base + path).text
     management = f"{platform.control}/api/v1/module-management/modules"
-    found["management"] = platform.http.get(management).text + platform.http.get(f"{management}/vault/status").text
+    found["management"] = platform.admin.get(management).text + platform.admin.get(f"{management}/vault/status").text
     found["problem"] = platform.call("v1/vault/blurt").text + platform.call("v1/leak-register/x").text
     found["get"] = platform.cli("get", "modules", "-o", "yaml")
     found["events"] = platform.cli("events")
@@ -226,7 +226,7 @@ def test_an_inline_secret_is_refused_at_its_line_and_stored_nowhere(platform: Pl
     refused = platform.cli("apply", "-f", "-", stdin=text, check=1)
     assert "<stdin>:7:10: /spec/config/key: spec.config.key holds a private key" in refused
     assert "inline-canary" not in refused
-    answer = platform.http.post(
+    answer = platform.admin.post(
         f"{platform.control}/apis/modplane.dev/v1/modules",
         json={"metadata": {"name": "inline"}, "spec": {"entryPoint": "vault:Vault", "config": {"key": key}}},
     )

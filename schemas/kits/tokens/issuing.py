@@ -94,11 +94,6 @@ class TokenOptions(Options):
     auth_cache_tokens: Annotated[int, Field(ge=1, le=1_000_000)] = 10_000
     """How many tokens are remembered; the one not used for longest goes first.  Default 10 000, some 30 MB."""
 
-    auth_providers: Annotated[str, StringConstraints(max_length=65_536)] = ""
-    """Who else may say who calls: a JSON object of provider names and their options, such as
-    ``{"api-keys": {"file": "/etc/modplane/keys.json"}}``.  Default none; see the entry-point group
-    ``modplane.auth_providers``."""
-
     auth_development: bool = False
     """Whether tokens of ``modplane token create`` are believed.  Default false; only ``modplane up`` sets it, and it
     is refused where no ``modplane up`` holds ``DATA_DIR``."""
