@@ -23,6 +23,7 @@ MANAGER_CLI: Final = "modplane"
 STREAM_EVENTS: Final = "MODPLANE_EVENTS"
 BUCKET_DESIRED: Final = "MODPLANE_DESIRED"
 BUCKET_WORKERS: Final = "MODPLANE_WORKERS"
+BUCKET_USAGE: Final = "MODPLANE_USAGE"
 
 SUBJECT_EVENTS: Final = "modplane.events"
 SUBJECT_BEAT: Final = "modplane.desired.beat"

@@ -83,6 +83,7 @@ def _worker_may(name: str) -> tuple[str, ...]:
         f"$JS.API.CONSUMER.DELETE.{stream}.*",
         f"$JS.FC.{stream}.>",
         f"$KV.{names.BUCKET_WORKERS}.{name}",
+        f"$KV.{names.BUCKET_USAGE}.{name}.>",
         f"modplane.*.{name}",
     )
 

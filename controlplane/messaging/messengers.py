@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from controlplane.messaging import beating, comparing, outbox, projecting, receiving, storing
+from controlplane.messaging import beating, comparing, counting, outbox, projecting, receiving, storing
 from controlplane.store.stores import Store
 from schemas.kits.clocks import Clock
 from schemas.kits.natslink import NatsLink
@@ -43,6 +43,7 @@ class Messaging:
         self.relay = outbox.Relay(store, link, clock, epoch, storage)
         self.projection = projecting.Projection(store, link, clock, epoch, scribe, storage)
         self.receiver = receiving.Receiver(store, link, clock, epoch, sink, self.projection.seen)
+        self.counting = counting.Counting(store, link, clock, epoch)
         self.beating = beating.Beating(link, clock, self.projection, self._beat_returned)
 
     async def run(self) -> None:
@@ -53,6 +54,7 @@ class Messaging:
             (self.relay.run, "event relay"),
             (self.receiver.run, "worker receiver"),
             (self.beating.run, "beat"),
+            (self.counting.run, "counted accesses"),
         ):
             tasks.supervise(body, name)
         try:

@@ -65,6 +65,7 @@ def _bucket(name: str, description: str, storage: StorageType, marker_seconds: i
 
 DESIRED: Final = _bucket(names.BUCKET_DESIRED, "What workers are to serve", StorageType.FILE, None)
 WORKERS: Final = _bucket(names.BUCKET_WORKERS, "What workers say of themselves", StorageType.MEMORY, MARKER_SECONDS)
+USAGE: Final = _bucket(names.BUCKET_USAGE, "What workers counted", StorageType.FILE, MARKER_SECONDS)
 
 
 async def ensure(session: Session, config: StreamConfig) -> buckets.BucketInfo:

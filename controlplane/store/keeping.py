@@ -18,7 +18,7 @@ from controlplane import errors
 from controlplane.store import encoding, stores, telling
 from controlplane.store.readings import Reading
 from controlplane.store.records import Record
-from controlplane.store.tables import CHANGES, INSPECTIONS, META, OBJECTS, OUTBOX, ROW_EDITS
+from controlplane.store.tables import ACCESS_COUNTS, CHANGES, INSPECTIONS, META, OBJECTS, OUTBOX, ROW_EDITS
 from controlplane.store.transactions import Transaction
 from schemas.kits.clocks import Clock
 from schemas.meta import now_text
@@ -45,6 +45,8 @@ class Retention:
     """Outbox rows after NATS has confirmed them."""
     edits: timedelta = timedelta(days=30)
     """Settled edits of mirror rows."""
+    counts: timedelta = timedelta(days=90)
+    """What a worker's boot has counted, after its last call; it might be told again until NATS forgets it."""
     inspections: timedelta = timedelta(days=30)
     """Inspection reports; one that is needed again is made again."""
 
@@ -64,6 +66,13 @@ _AGED_ROWS: Final = {
     "edits": (ROW_EDITS, ROW_EDITS.c.id, ROW_EDITS.c.settled_at),
     "inspections": (INSPECTIONS, INSPECTIONS.c.key, INSPECTIONS.c.at),
 }
+_BOOTS: Final = (
+    select(ACCESS_COUNTS.c.boot)
+    .group_by(ACCESS_COUNTS.c.boot)
+    .having(func.max(ACCESS_COUNTS.c.at) < bindparam("before"))
+    .limit(SLICE)
+)
+_FORGOTTEN: Final = delete(ACCESS_COUNTS).where(ACCESS_COUNTS.c.boot.in_(_BOOTS))
 _DROPS: Final = {
     what: delete(table).where(key.in_(select(key).where(moment < bindparam("before")).limit(SLICE)))
     for what, (table, key, moment) in _AGED_ROWS.items()
@@ -97,6 +106,7 @@ class Keeper:
         swept = {"changes": await self._repeat(self._cut_changes), "events": await self._repeat_events()}
         for what in _DROPS:
             swept[what] = await self._repeat(partial(self._drop, what))
+        swept["counts"] = await self._repeat(self._forget_boots)
         swept["revocations"] = await self._over(self._expired, _let_go)
         swept["untold"] = await self._over(telling.untold, _retell)
         return swept
@@ -152,6 +162,9 @@ class Keeper:
         cut = tx.ledger.run(CHANGES, _CUT, {"floor": floor})
         tx.ledger.run(META, _COMPACTED, {"floor": floor})
         return max(cut, 1)
+
+    def _forget_boots(self, tx: Transaction) -> int:
+        return tx.ledger.run(ACCESS_COUNTS, _FORGOTTEN, {"before": now_text(tx.now - self._kept.counts)})
 
     def _drop(self, what: str, tx: Transaction) -> int:
         before = now_text(tx.now - getattr(self._kept, what))

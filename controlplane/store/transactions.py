@@ -15,13 +15,14 @@ from sqlalchemy import bindparam, delete, insert, update
 from sqlalchemy.sql import Select
 
 from controlplane import errors
-from controlplane.store import claiming, desiring, encoding, mirroring, telling
+from controlplane.store import claiming, counting, desiring, encoding, mirroring, telling
 from controlplane.store.ledgers import Ledger
 from controlplane.store.readings import LEASE, Reading
 from controlplane.store.records import Claim, DesiredRow, Lease, OutboxRow, Record, RowEdit
 from controlplane.store.tables import HISTORY, INSPECTIONS, LEASES, OUTBOX
 from schemas import events
 from schemas.meta import Json
+from schemas.usage import UsageReport
 
 HISTORY_KEPT: Final = 10
 """How many generations of one object's spec are kept."""
@@ -225,6 +226,11 @@ class Transaction(Reading):
         """Write down that a person's edit is dealt with, or why not; takes no revision."""
         self._open()
         mirroring.settle(self.ledger, edit, error)
+
+    def count_accesses(self, report: UsageReport) -> int:
+        """Add what a worker's boot has counted and not told before; how many calls; takes no revision."""
+        self._open()
+        return counting.count(self.ledger, report)
 
     def mark_published(self, outbox_ids: Collection[int]) -> None:
         """Write down that events have reached NATS; takes no revision."""

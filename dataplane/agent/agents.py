@@ -21,6 +21,7 @@ import uvloop
 
 from dataplane.agent import (
     applying,
+    counting,
     crossing,
     following,
     holding,
@@ -285,6 +286,14 @@ class _Life:
         self._saver = saving.Saver(file, clock, changed=self._saved)
         self._acknowledged = holding.Proof()
         self._reporter = reporting.Reporter(link, clock, self._report, interval=report_seconds)
+        self._teller = counting.Teller(
+            link,
+            clock,
+            gateway.accesses,
+            worker=identity.id,
+            boot=identity.boot,
+            file=file.path.with_name(f"{identity.id}.usage.json"),
+        )
         self._file = file
         self._tasks = Tasks(clock)
         self._news = asyncio.Event()
@@ -316,6 +325,7 @@ class _Life:
         self._keep()
         await self._saver.close()
         self._leaving = True
+        await self._teller.finish()
         await self._reporter.send(deadline=1.0)
         await self._link.close()
 
@@ -332,6 +342,7 @@ class _Life:
         self._tasks.supervise(self._follower.run, "follow desired state")
         self._tasks.supervise(self._saver.run, "keep the last good state")
         self._tasks.supervise(self._reporter.run, "report")
+        self._tasks.supervise(self._teller.run, "tell counted accesses")
         await (self._first_read.wait() if kept is None else self._meet())
         late = await self._tried(late)
         await self._standings.settle()

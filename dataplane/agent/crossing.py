@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from dataplane.agent.holding import Wanted
-from dataplane.gateway import hosting, serving
+from dataplane.gateway import counting, hosting, serving
 from dataplane.gateway.standing import Standing
 
 T = TypeVar("T")
@@ -21,6 +21,11 @@ class Crossing:
     def __init__(self, host: hosting.Host, loop: asyncio.AbstractEventLoop) -> None:
         self._host = host
         self._loop = loop
+
+    @property
+    def accesses(self) -> counting.Accesses:
+        """How often organisations were let in."""
+        return self._host.accesses
 
     @property
     def pinned(self) -> int:

@@ -84,6 +84,8 @@ class Dispatcher:
         else:
             verdict = self._gate.known(scope, asked, snapshot) or await self._gate.learn(scope, asked, snapshot)
             if verdict.status == 200:
+                if asked.tenancy and verdict.principal is not None:
+                    self._host.accesses.count((verdict.principal.organisation or "", asked.module))
                 await _run(scope, receive, send, target, root, self._deadlines, snapshot.standing, verdict)
             else:
                 await _refused(scope, receive, send, verdict, self._gate.challenges)

@@ -11,7 +11,7 @@ from datetime import datetime
 
 import structlog
 
-from dataplane.gateway import pinning, serving, snapshots, standing
+from dataplane.gateway import counting, pinning, serving, snapshots, standing
 from dataplane.runtime import sharing
 from schemas.kits.clocks import Clock, SystemClock
 from schemas.kits.tasks import Tasks
@@ -37,6 +37,8 @@ class Host:
         """What is served; read it once per request."""
         self.departed = pinning.Watch()
         """The generations that were unloaded, and those of them that somebody holds on to."""
+        self.accesses = counting.Accesses()
+        """How often organisations were let in."""
         self._clock = clock or SystemClock()
         self._grace = grace
         self._start = start

@@ -1,6 +1,7 @@
 """Flags, tenants and revocations on a whole platform: what a person writes counts on every worker at once."""
 
 import base64
+import contextlib
 import json
 import time
 from collections.abc import Iterator
@@ -140,6 +141,21 @@ def test_a_revoked_token_is_refused_while_it_is_remembered_and_another_of_the_us
     assert statuses(platform, "/monthly", other) == [200, 200]
     platform.cli("delete", "revocation", "stolen")
     wait(platform, "/monthly", stolen, 200)
+
+
+def test_calls_are_counted_in_the_row_of_the_access(platform: Platform) -> None:
+    def counted() -> tuple[int, bool]:
+        with contextlib.closing(platform.database()) as database:
+            ((count, last),) = database.execute(
+                "SELECT access_count, last_accessed_at FROM organisation_modules WHERE organisation_id = 'acme'"
+            )
+        return count, last is not None
+
+    before, _ = counted()
+    ann = token(platform, "ann", "acme")
+    wait(platform, "/monthly", ann, 200)
+    assert [statuses(platform, "/monthly", ann) for _ in range(5)] == [[200, 200]] * 5
+    wait_for(lambda: counted() >= (before + 12, True), what=lambda: f"{before} and 12 more: {counted()}")
 
 
 def access(**spec: Any) -> str:

@@ -151,6 +151,18 @@ async def test_a_user_who_is_denied_is_shut_out_while_remembered_and_the_others_
     assert (await gateway.get("pricing", "/mine", "ann@acme")).status == 200
 
 
+async def test_calls_that_are_let_in_are_counted_for_their_organisation() -> None:
+    gateway = Tenanted()
+    await gateway.install()
+    gateway.stand(tenants=tenants.TenantSet().with_changes(granted({("acme", "pricing")})))
+    for _ in range(3):
+        await gateway.get("pricing", "/mine", "ann@acme")
+    await gateway.get("pricing", "/mine", "bob@globex")
+    await gateway.get("billing", "/mine", "ann@acme")
+    told = gateway.gateway.host.accesses.told()
+    assert {pair: count for pair, (count, _) in told.items()} == {("acme", "pricing"): 3}
+
+
 # --- flags
 
 
