@@ -19,6 +19,8 @@ PROGRAMMED: Final = "Programmed"
 HEALTHY: Final = "Healthy"
 READY: Final = "Ready"
 SOURCE_CURRENT: Final = "SourceCurrent"
+ROUTES_CONTESTED: Final = "RoutesContested"
+ROUTES_OVERLAP: Final = "RoutesOverlap"
 SUSPENDED: Final = "Suspended"
 STALLED: Final = "Stalled"
 DELETING: Final = "Deleting"
@@ -35,6 +37,8 @@ ORDER: Final = (
     HEALTHY,
     READY,
     SOURCE_CURRENT,
+    ROUTES_CONTESTED,
+    ROUTES_OVERLAP,
     SUSPENDED,
     STALLED,
     DELETING,

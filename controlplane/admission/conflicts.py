@@ -1,18 +1,21 @@
 """Route conflicts: who already holds a route that a module needs.
 
-Two routes are one when (apiVersion, namespace, method, path shape) are equal; parameter names do not count.
-Always holds: the older claim wins; the cost of a check depends on the routes asked for, never on how many are
-held.  Called by the reconciler (against the store's claims), by ``modplane validate`` and the management API.
+Two routes are one when (apiVersion, namespace, method, path shape) are equal; parameter names do not count, and a
+mounted application, which answers every method, is one with each route of another module on its shape.
+Always holds: the older claim wins; the cost of a check depends on the routes asked for, never on how many are held.
+Called by `controlplane.reconcile.accepting` with the store's claims.  Routes that differ and catch requests in common
+are no conflict: see `controlplane.admission.shadowing`.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, Protocol, TypeAlias
 
 from schemas import names, paths
 
-Key: TypeAlias = tuple[str, str, str, str]
-"""(apiVersion, namespace, method, path shape)."""
+Place: TypeAlias = tuple[str, str, str]
+"""(apiVersion, namespace, path shape)."""
 
 RESERVED: Final = "the gateway"
 """Who holds the routes that no module may have."""
@@ -58,6 +61,11 @@ class Held(Protocol):
 
     @property
     def revision(self) -> int:
+        """When it was taken, as the order of all claims has it."""
+        ...
+
+    @property
+    def at(self) -> datetime:
         """When it was taken."""
         ...
 
@@ -110,35 +118,38 @@ class RouteConflictDetector:
     """A hash index of held routes; `find` tells which wanted ones clash."""
 
     def __init__(self, claims: Iterable[Held] = ()) -> None:
-        """Start with ``claims``; of two on one key the older one counts."""
-        self._held: dict[Key, Held] = {}
-        self._of: dict[str, set[Key]] = {}
+        """Start with ``claims``; of two on one route the older one counts."""
+        self._held: dict[Place, dict[str, Held]] = {}
+        self._of: dict[str, set[tuple[Place, str]]] = {}
         for claim in claims:
             self.add(claim)
 
     def __len__(self) -> int:
         """How many routes are held."""
-        return len(self._held)
+        return sum(map(len, self._held.values()))
 
     def add(self, claim: Held) -> None:
         """Note a held route; a younger claim never replaces an older one."""
-        key = (claim.api_version, claim.namespace, claim.method, claim.shape)
-        standing = self._held.get(key)
+        place = (claim.api_version, claim.namespace, claim.shape)
+        methods = self._held.setdefault(place, {})
+        standing = methods.get(claim.method)
         if standing is not None and (standing.revision, standing.uid) <= (claim.revision, claim.uid):
             return
         if standing is not None:
-            self._of[standing.uid].discard(key)
-        self._held[key] = claim
-        self._of.setdefault(claim.uid, set()).add(key)
+            self._of[standing.uid].discard((place, claim.method))
+        methods[claim.method] = claim
+        self._of.setdefault(claim.uid, set()).add((place, claim.method))
 
     def release(self, uid: str) -> None:
         """Forget every route of one module."""
-        for key in self._of.pop(uid, ()):
-            del self._held[key]
+        for place, method in self._of.pop(uid, ()):
+            del self._held[place][method]
+            if not self._held[place]:
+                del self._held[place]
 
     def owner(self, api_version: str, namespace: str, method: str, shape: str) -> Held | None:
         """Who holds a route."""
-        return self._held.get((api_version, namespace, method, shape))
+        return self._held.get((api_version, namespace, shape), {}).get(method)
 
     def find(
         self, uid: str, module: str, api_version: str, namespace: str, wanted: Iterable[WantedRoute]
@@ -147,23 +158,26 @@ class RouteConflictDetector:
         conflicts: list[RouteConflict] = []
         seen: dict[tuple[str, str], str] = {}
         for method, shape, path in _each(wanted):
-            holder = self._holder(seen, uid, module, (api_version, namespace, method, shape))
+            holder: tuple[str, str, str] | None
+            if shape in names.RESERVED_ROUTES:
+                holder = RESERVED, shape, "ReservedRoute"
+            elif (method, shape) in seen:
+                holder = module, seen[method, shape], "DuplicateRoute"
+            else:
+                holder = self._rival(uid, self._held.get((api_version, namespace, shape)), method)
             if holder is not None:
                 conflicts.append(RouteConflict(api_version, namespace, method, shape, path, *holder))
             seen.setdefault((method, shape), path)
         return conflicts
 
-    def _holder(self, seen: dict[tuple[str, str], str], uid: str, module: str, key: Key) -> tuple[str, str, str] | None:
-        """(owner, the owner's path, reason) of what stands against a key."""
-        _, _, method, shape = key
-        if shape in names.RESERVED_ROUTES:
-            return RESERVED, shape, "ReservedRoute"
-        if (method, shape) in seen:
-            return module, seen[method, shape], "DuplicateRoute"
-        held = self._held.get(key)
-        if held is not None and held.uid != uid:
-            return held.module, held.path, "RouteConflict"
-        return None
+    @staticmethod
+    def _rival(uid: str, methods: Mapping[str, Held] | None, method: str) -> tuple[str, str, str] | None:
+        """(owner, the owner's path, reason) of another module's oldest claim that stands against a method."""
+        if methods is None:
+            return None
+        claims = (claim for claim in methods.values() if claim.uid != uid and paths.excludes(claim.method, method))
+        oldest = min(claims, key=lambda claim: (claim.revision, claim.method), default=None)
+        return None if oldest is None else (oldest.module, oldest.path, "RouteConflict")
 
 
 def _each(wanted: Iterable[WantedRoute]) -> Iterator[tuple[str, str, str]]:

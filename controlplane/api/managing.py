@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field
 from starlette.responses import Response
 
 from controlplane import errors, writing
-from controlplane.api import answering, ports, summarising
+from controlplane.api import answering, contending, ports, summarising
 from controlplane.store import readings, stores
 from controlplane.store.records import Record
 from schemas import names
@@ -46,6 +46,7 @@ def router(store: stores.Store, writer: writing.Writer, discoverer: ports.Discov
         ("POST", "/modules/discover", management.discover),
         ("GET", "/modules/registration-history", management.history),
         ("GET", "/modules", management.modules),
+        ("GET", "/routing/conflicts", management.conflicts),
         ("GET", "/modules/{module_id}/status", management.status),
         ("DELETE", "/modules/{module_id}", management.delete),
     ]
@@ -143,6 +144,20 @@ class Management:
             return [summarising.event(record) for record, _ in zip(chosen, range(limit), strict=False)]
 
         return answering.answer({"events": await self._store.read(read)})
+
+    async def conflicts(
+        self,
+        module: Annotated[str, Query(description="Only what concerns this module id.", max_length=63)] = "",
+        namespace: Annotated[str, Query(description="Only in this namespace.", max_length=63)] = "",
+        limit: Limit = 1000,
+    ) -> Response:
+        """Routes that modules are refused, since others hold them; and shadowed routes: whose requests others answer.
+
+        ``complete`` is false where a namespace has more overlapping routes than are compared for one answer, or either
+        list has more entries than asked for.
+        """
+        wanted = contending.Wanted(names.object_name(module), names.object_name(namespace), limit)
+        return answering.answer(await self._store.read(lambda reading: contending.told(reading, wanted)))
 
 
 def _missing(name: str, row_error: str | None) -> Exception:

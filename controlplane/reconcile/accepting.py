@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Final
 
-from controlplane.admission.conflicts import RouteConflictDetector, WantedRoute
+from controlplane.admission.conflicts import RouteConflict, RouteConflictDetector, WantedRoute
 from controlplane.store.records import Claim
 from schemas import paths, policies
 from schemas.inspections import InspectionReport, RouteReport
@@ -32,6 +32,8 @@ class Refusal:
     message: str
     terminal: bool
     """Whether only a new generation can heal it."""
+    conflicts: tuple[RouteConflict, ...] = ()
+    """The routes that others hold."""
 
 
 def wanted_routes(report: InspectionReport) -> list[WantedRoute]:
@@ -54,18 +56,19 @@ def refusal(name: str, uid: str, spec: ModuleSpec, report: InspectionReport, riv
     """What stands against the reported routes; None: nothing does."""
     ill = [problem for route in report.routes if (problem := _ill_formed(route))]
     if ill:
-        return Refusal("InvalidRoute", _several(ill), terminal=True)
+        return Refusal("InvalidRoute", several(ill), terminal=True)
     detector = RouteConflictDetector(rivals)
     found = detector.find(uid, name, spec.routing.api_version, spec.namespace(name), wanted_routes(report))
     for reason in ("ReservedRoute", "DuplicateRoute"):
         own = [conflict.message for conflict in found if conflict.reason == reason]
         if own:
-            return Refusal(reason, _several(own), terminal=True)
+            return Refusal(reason, several(own), terminal=True)
     undeclared = list(_undeclared(spec, report.routes))
     if undeclared:
-        return Refusal("PermissionNotDeclared", _several(undeclared), terminal=True)
+        return Refusal("PermissionNotDeclared", several(undeclared), terminal=True)
     if found:
-        return Refusal("RouteConflict", _several([conflict.message for conflict in found]), terminal=False)
+        said = several([conflict.message for conflict in found])
+        return Refusal("RouteConflict", said, terminal=False, conflicts=tuple(found))
     return None
 
 
@@ -141,6 +144,7 @@ def _undeclared(spec: ModuleSpec, routes: Iterable[RouteReport]) -> Iterable[str
             yield f"{place} asks for permission {word!r}, which spec.permissions does not list; {hint}"
 
 
-def _several(messages: Sequence[str]) -> str:
+def several(messages: Sequence[str]) -> str:
+    """Messages in one line, the first few of them."""
     more = len(messages) - _SHOWN
     return "; ".join(messages[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")

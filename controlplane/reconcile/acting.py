@@ -39,7 +39,8 @@ class Written:
 
 def is_needed(facts: Facts, decision: Decision) -> bool:
     """Whether a decision has to be written at all."""
-    return decision.action in _WRITING or bool(decision.steps) or decision.status != facts.status
+    told = decision.contests is None or decision.contests == facts.contests
+    return decision.action in _WRITING or bool(decision.steps) or decision.status != facts.status or not told
 
 
 def write(tx: Transaction, facts: Facts, decision: Decision) -> Written:
@@ -56,7 +57,10 @@ def write(tx: Transaction, facts: Facts, decision: Decision) -> Written:
         _release(tx, facts)
     elif decision.action in (Action.FINALIZE, Action.REMOVE):
         tx.release_claims(record.uid)
+        tx.contest(record.uid, ())
         record = replace(record, finalizers=tuple(name for name in record.finalizers if name != names.FINALIZER))
+    if decision.contests is not None and decision.contests != facts.contests:
+        tx.contest(record.uid, decision.contests)
     return Written(decision, _store(tx, facts, record, decision), row)
 
 

@@ -8,7 +8,7 @@ dependency, a suspension or an error of a newer one; every False or Unknown says
 do.  Called by `looping` (and once more by `acting` when a claim was lost in the race); goes to `acting`.
 """
 
-from controlplane.reconcile import accepting, dependencies, judging, unregistering
+from controlplane.reconcile import accepting, contending, dependencies, judging, unregistering
 from controlplane.reconcile.drafting import Draft
 from controlplane.reconcile.facts import ATTEMPTS, Action, Decision, Facts
 from schemas import conditions
@@ -31,6 +31,8 @@ def decide(facts: Facts) -> Decision:
     draft.drop(conditions.DELETING)
     draft.drop(conditions.STALLED)
     _put_suspended(draft, facts)
+    if facts.spec is not None:
+        contending.put(draft, facts)
     return _registered(draft, facts) if is_registered(facts) else _gates(draft, facts)
 
 
@@ -85,6 +87,7 @@ def _no_code(facts: Facts, spec: ModuleSpec) -> tuple[str, str]:
 
 
 def _invalid(draft: Draft, facts: Facts, reason: str, message: str) -> Decision:
+    draft.contests = ()
     draft.put(conditions.VALID, False, reason, message)
     draft.stall(reason, message)
     _put_dependencies(draft, facts)
@@ -135,6 +138,7 @@ def _accept(draft: Draft, facts: Facts, spec: ModuleSpec, report: InspectionRepo
     """Routes, dependencies, suspension; then registration."""
     record = facts.record
     refusal = accepting.refusal(record.name, record.uid, spec, report, facts.rivals)
+    contending.refuse(draft, facts, refusal.conflicts if refusal is not None else ())
     if refusal is None:
         many = "1 route is" if len(report.routes) == 1 else f"{len(report.routes)} routes are"
         draft.put(conditions.ROUTES_ACCEPTED, True, "Accepted", f"{many} free and allowed")
@@ -151,6 +155,7 @@ def _accept(draft: Draft, facts: Facts, spec: ModuleSpec, report: InspectionRepo
     where = f"{spec.routing.api_version}/{spec.namespace(record.name)}"
     draft.put(conditions.REGISTERED, True, "Registered", f"the routes are claimed and desired below {where}")
     draft.routes = accepting.route_statuses(desired)
+    contending.put(draft, facts, desired)
     judgement = judging.judge(
         facts.fleet, spec.placement.worker_selector, record.name, None, facts.store_id, programmed=False
     )
@@ -193,6 +198,7 @@ def _registered(draft: Draft, facts: Facts) -> Decision:
     spec, row = facts.spec, facts.desired
     assert spec is not None
     assert row is not None
+    draft.contests = ()
     _put_dependencies(draft, facts)
     latched = draft.holds(conditions.PROGRAMMED)
     judgement = judging.judge(

@@ -8,6 +8,7 @@ Called by `deciding` and `unregistering`.
 from dataclasses import dataclass, field
 
 from controlplane.reconcile.facts import Action, Decision, Facts, Step
+from controlplane.store.records import Contest
 from schemas import conditions, names
 from schemas.meta import Condition, ConditionStatus
 from schemas.module import DesiredModule, ModuleState, ModuleStatus, RouteStatus, ServingStatus, WorkerCounts
@@ -32,6 +33,8 @@ class Draft:
     serving: ServingStatus | None = None
     routes: list[RouteStatus] = field(default_factory=list)
     workers: WorkerCounts = field(default_factory=WorkerCounts)
+    contests: tuple[Contest, ...] | None = None
+    touching: set[str] | None = None
 
     @classmethod
     def of(cls, facts: Facts) -> "Draft":
@@ -95,6 +98,8 @@ class Draft:
             requeue_after=requeue_after,
             awaits_fleet=awaits_fleet,
             awaits_claims=awaits_claims,
+            contests=self.contests,
+            touching=None if self.touching is None else frozenset(self.touching),
         )
 
     def _put_ready(self) -> None:

@@ -11,7 +11,7 @@ from enum import StrEnum
 
 from controlplane.reconcile.dependencies import Neighbour
 from controlplane.reconcile.fleet import FleetView
-from controlplane.store.records import Claim, DesiredRow, Record
+from controlplane.store.records import Claim, Contest, DesiredRow, Record
 from schemas.inspections import InspectionReport
 from schemas.module import DesiredModule, ModuleSpec, ModuleState, ModuleStatus
 
@@ -55,7 +55,13 @@ class Facts:
     graph: Mapping[str, Neighbour] = field(default_factory=dict)
     """Modules that can be reached over dependencies."""
     rivals: tuple[Claim, ...] = ()
-    """Routes that other modules hold in this module's (version, namespace)."""
+    """Claims of other modules on the path shapes that this one needs, oldest first."""
+    near: tuple[Claim, ...] = ()
+    """Claims of other modules that may catch requests of this one's routes, oldest first."""
+    refused: tuple[Contest, ...] = ()
+    """Routes that other modules are refused on the path shapes that this one holds or needs, oldest first."""
+    contests: tuple[Contest, ...] = ()
+    """Routes that this module is refused, as far as is stored."""
     held: tuple[Claim, ...] = ()
     """Routes that this module holds."""
     desired: DesiredRow | None = None
@@ -108,3 +114,7 @@ class Decision:
     """Whether a worker's report may change the answer."""
     awaits_claims: bool = False
     """Whether the release of somebody's claims may change the answer."""
+    contests: tuple[Contest, ...] | None = None
+    """What the module is refused; None: as it is stored."""
+    touching: frozenset[str] | None = None
+    """Modules that say something of this one's routes, or of whose routes this one does; None: as it was."""

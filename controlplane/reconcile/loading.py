@@ -4,7 +4,6 @@ What always holds: a decision rests on the current state only, never on what an 
 Called by `looping`; goes to `deciding`.
 """
 
-from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
@@ -12,9 +11,10 @@ import pydantic
 
 from controlplane.reconcile import dependencies, examining
 from controlplane.reconcile.facts import Facts
+from controlplane.store import neighbouring
 from controlplane.store.readings import Reading
-from controlplane.store.records import Claim, Record
-from schemas import names
+from controlplane.store.records import Record
+from schemas import names, paths
 from schemas.module import ModuleSpec, ModuleStatus
 
 
@@ -37,11 +37,25 @@ def read(reading: Reading, name: str, now: datetime, examiner: examining.Examine
     if spec is None or record.deleting:
         return facts
     graph = dependencies.reachable(depends_on(spec), lambda other: neighbour(reading.get("Module", other)))
+    return _in_company(reading, replace(facts, graph=graph, examination=examiner.look(reading, record, spec)), spec)
+
+
+def _in_company(reading: Reading, facts: Facts, spec: ModuleSpec) -> Facts:
+    """The facts with what other modules hold and want around this one's routes."""
+    ask, uid = reading.ask, facts.record.uid
+    where = (spec.routing.api_version, spec.namespace(facts.record.name))
+    if not neighbouring.anybody(ask, *where, uid):
+        return facts
+    report = facts.examination.report
+    wanted = [] if report is None else [route.path for route in report.routes]
+    held = [claim.path for claim in facts.held if (claim.api_version, claim.namespace) == where]
+    shapes = {paths.path_shape(path) for path in (*wanted, *held)}
     return replace(
         facts,
-        graph=graph,
-        rivals=tuple(_of_others(reading.claims(spec.routing.api_version, spec.namespace(name)), record.uid)),
-        examination=examiner.look(reading, record, spec),
+        rivals=tuple(claim for claim in neighbouring.claims_at(ask, *where, shapes) if claim.uid != uid),
+        near=tuple(neighbouring.claims_near(ask, *where, uid, {*wanted, *held})),
+        refused=tuple(neighbouring.contests_at(ask, *where, uid, shapes)),
+        contests=tuple(neighbouring.contests_of(ask, uid)),
     )
 
 
@@ -79,7 +93,3 @@ def neighbour(record: Record | None) -> dependencies.Neighbour | None:
         deleting=record.deleting,
         depends_on=() if spec is None else depends_on(spec),
     )
-
-
-def _of_others(claims: Iterable[Claim], uid: str) -> Iterable[Claim]:
-    return (claim for claim in claims if claim.uid != uid)

@@ -26,7 +26,7 @@ from controlplane.store.records import Batch, DesiredRow, Record
 from controlplane.store.stores import Store
 from schemas.kits.backoffs import Backoff, jittered
 from schemas.kits.clocks import Clock
-from schemas.module import ModuleSpec
+from schemas.module import DesiredModule, ModuleSpec
 
 logger = structlog.get_logger("controlplane.reconcile.looping")
 
@@ -138,6 +138,14 @@ class Reconciler:
         for change in batch.changes:
             if change.kind == "Module" and (change.type == "DELETED" or change is last[change.name]):
                 self._noticed(waking.sighting_of_change(change), rows.get(change.name))
+        if self._memory.awaiting_claims:
+            self._claimed([row for row in batch.desired if row.kind == "Module" and not row.deleted])
+
+    def _claimed(self, rows: Iterable[DesiredRow]) -> None:
+        """Routes were taken: who waits in their namespace may be refused more of its own now."""
+        desired = [DesiredModule.model_validate_json(row.payload) for row in rows]
+        places = {(each.api_version, each.namespace) for each in desired}
+        self._wake_all(name for name, place in self._memory.awaiting_claims.items() if place in places)
 
     def _noticed(self, sighting: waking.Sighting, row: DesiredRow | None = None) -> None:
         """Take in how a module stands; ``row``: what the same commit told the workers of it."""
@@ -153,7 +161,7 @@ class Reconciler:
             self.queue.renew(sighting.name)
         elif news.touched:
             self.queue.add(sighting.name, Priority.WAKE)
-        self._wake_all(news.dependents)
+        self._wake_all(news.dependents | news.touching)
         if news.gone:
             self._wake_all(self._memory.awaiting_claims)
 
@@ -282,6 +290,10 @@ class Reconciler:
         self._memory.await_for(name, decision, None if row is None else (row.epoch, row.revision))
         if decision.action is Action.INSPECT and facts.spec is not None:
             self._examiner.start(facts.record, facts.spec)
+        if decision.action is Action.RELEASE:
+            self.wake(name)  # it said whom its routes touch while it held the others
+        elif decision.touching is not None:
+            self._wake_all(self._memory.touch(name, decision.touching))
         return decision
 
     @staticmethod

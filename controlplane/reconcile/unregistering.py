@@ -22,6 +22,7 @@ def decide(facts: Facts) -> Decision:
     draft = Draft.of(facts)
     finalizers = facts.record.finalizers
     if not finalizers:
+        draft.touching = set()
         return draft.decision(Action.REMOVE, unregistered=True)
     if names.FINALIZER not in finalizers:
         _put_unregistered(draft, _held_by(facts), "HeldByFinalizers")
@@ -67,6 +68,7 @@ def _finalize(draft: Draft, facts: Facts, silent: str) -> Decision:
     if others:
         message += f"; {_held_by(facts)}"
     _put_unregistered(draft, message, reason)
+    draft.touching = set()
     return draft.decision(Action.FINALIZE, unregistered=True)
 
 
@@ -79,4 +81,5 @@ def _put_unregistered(draft: Draft, message: str, reason: str) -> None:
     draft.put(conditions.DELETING, True, reason, message)
     for kind in (conditions.REGISTERED, conditions.PROGRAMMED):
         draft.put(kind, False, "Unregistered", "the module is being deleted; its routes are gone")
-    draft.drop(conditions.STALLED)
+    for kind in (conditions.STALLED, conditions.ROUTES_CONTESTED, conditions.ROUTES_OVERLAP):
+        draft.drop(kind)

@@ -45,6 +45,8 @@ class News:
     gone: bool = False
     dependents: frozenset[str] = frozenset()
     """Modules whose dependencies look different now."""
+    touching: frozenset[str] = frozenset()
+    """Modules that said something of the routes of one that is gone."""
 
 
 @dataclass(slots=True)
@@ -53,9 +55,12 @@ class Memory:
 
     awaiting_fleet: dict[str, Order | None] = field(default_factory=dict)
     """Who waits for workers, and for which desired row's order; None: for whatever they say."""
-    awaiting_claims: set[str] = field(default_factory=set)
+    awaiting_claims: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Who waits for routes of others, and in which (apiVersion, namespace)."""
     _seen: dict[str, Sighting] = field(default_factory=dict)
     _needed_by: dict[str, set[str]] = field(default_factory=dict)
+    _touching: dict[str, frozenset[str]] = field(default_factory=dict)
+    """Whose routes a module's conditions speak of; only of modules that have been looked at."""
 
     @property
     def known(self) -> AbstractSet[str]:
@@ -73,8 +78,9 @@ class Memory:
         if new.gone:
             if old is None or old.uid != new.uid:
                 return News()
+            touching = self.touch(new.name, frozenset())
             self.forget(new.name)
-            return News(gone=True, dependents=self.dependents(new.name))
+            return News(gone=True, dependents=self.dependents(new.name), touching=touching)
         self._seen[new.name] = new
         self._rewire(new.name, old.depends_on if old else frozenset(), new.depends_on)
         if old is None or (old.uid, old.generation, old.deleting) != (new.uid, new.generation, new.deleting):
@@ -91,7 +97,8 @@ class Memory:
         if old is not None:
             self._rewire(name, old.depends_on, frozenset())
         self.awaiting_fleet.pop(name, None)
-        self.awaiting_claims.discard(name)
+        self.awaiting_claims.pop(name, None)
+        self._touching.pop(name, None)
 
     def await_for(self, name: str, decision: Decision, order: Order | None = None) -> None:
         """Note what a module waits for; ``order``: of its desired row, if that is known."""
@@ -99,10 +106,19 @@ class Memory:
             self.awaiting_fleet[name] = order
         else:
             self.awaiting_fleet.pop(name, None)
-        if decision.awaits_claims:
-            self.awaiting_claims.add(name)
+        if decision.awaits_claims and decision.contests:
+            self.awaiting_claims[name] = (decision.contests[0].api_version, decision.contests[0].namespace)
         else:
-            self.awaiting_claims.discard(name)
+            self.awaiting_claims.pop(name, None)
+
+    def touch(self, name: str, touching: frozenset[str]) -> frozenset[str]:
+        """Note of whose routes a module's conditions speak now; for whom that is news, as they stand on both sides."""
+        before = self._touching.get(name)
+        if before == touching:
+            return frozenset()
+        self._touching[name] = touching
+        saying = {other for other, said in self._touching.items() if name in said}
+        return ((before or frozenset()) ^ touching) | (saying - touching)
 
     def reached(self, before: Order, after: Order) -> list[tuple[str, Order | None]]:
         """Who waits for a row that a worker has come to on its way from ``before`` to ``after``, and for which."""

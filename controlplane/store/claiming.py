@@ -1,7 +1,7 @@
 """Route claims inside a transaction: at most one module holds a (version, namespace, method, path shape).
 
-Called by `controlplane.store.transactions`; which claims a module needs, and what a refusal says, is decided by
-`controlplane.reconcile`.
+What was refused is kept beside them, so that everybody can be told.  Called by `controlplane.store.transactions`;
+which claims a module needs, and what a refusal says, is decided by `controlplane.reconcile`.
 """
 
 from collections.abc import Collection
@@ -9,47 +9,50 @@ from typing import Final
 
 from sqlalchemy import bindparam, delete, insert, select
 
-from controlplane.store import encoding
+from controlplane.store import encoding, neighbouring
 from controlplane.store.ledgers import Ledger
-from controlplane.store.records import Claim, Record
-from controlplane.store.tables import CLAIMS
+from controlplane.store.records import Claim, Contest, Record
+from controlplane.store.tables import CLAIMS, CONTESTS
+from schemas import paths
 
 _INSERT: Final = insert(CLAIMS)
-_OF_NAMESPACE: Final = select(*encoding.CLAIM_COLUMNS).where(
-    CLAIMS.c.api_version == bindparam("api_version"), CLAIMS.c.namespace == bindparam("namespace")
-)
 _OF_UID: Final = select(*encoding.CLAIM_COLUMNS).where(CLAIMS.c.uid == bindparam("uid"))
 _DELETE: Final = delete(CLAIMS).where(
     CLAIMS.c.api_version == bindparam("api_version_"),
     CLAIMS.c.namespace == bindparam("namespace_"),
-    CLAIMS.c.method == bindparam("method_"),
     CLAIMS.c.shape == bindparam("shape_"),
+    CLAIMS.c.method == bindparam("method_"),
 )
+_CONTEST: Final = insert(CONTESTS)
+_SETTLE: Final = delete(CONTESTS).where(CONTESTS.c.uid == bindparam("uid_"))
 
 
 def take(
     ledger: Ledger, record: Record, api_version: str, namespace: str, wanted: Collection[tuple[str, str, str]]
 ) -> list[Claim]:
-    """Take each (method, shape, path) that the record's uid does not hold; or nothing, if others hold any of them.
+    """Take each (method, shape, path) that the record's uid does not hold; or nothing, if others stand in the way.
 
-    Returns the claims of others that stand in the way, oldest first.
+    Returns the claims of others that do, oldest first.
     """
     ledger.flush(CLAIMS)
-    rows = ledger.ask(_OF_NAMESPACE, {"api_version": api_version, "namespace": namespace})
-    held = {(claim.method, claim.shape): claim for claim in map(encoding.claim, rows)}
+    held = neighbouring.claims_at(ledger.ask, api_version, namespace, {shape for _, shape, _ in wanted})
+    asked: dict[str, set[str]] = {}
+    for method, shape, _ in wanted:
+        asked.setdefault(shape, set()).add(method)
     others = [
-        held[method, shape]
-        for method, shape, _ in wanted
-        if (method, shape) in held and held[method, shape].uid != record.uid
+        claim
+        for claim in held
+        if claim.uid != record.uid and any(paths.excludes(claim.method, method) for method in asked[claim.shape])
     ]
     if others:
-        return sorted(set(others), key=lambda claim: (claim.revision, claim.shape, claim.method))
-    new = {(method, shape): path for method, shape, path in wanted if (method, shape) not in held}
+        return others
+    own = {(claim.method, claim.shape) for claim in held if claim.uid == record.uid}
+    new = {(method, shape): path for method, shape, path in wanted if (method, shape) not in own}
     if new:
         revision = ledger.advance()
         for (method, shape), path in new.items():
-            claim = Claim(api_version, namespace, method, shape, path, record.uid, record.name, revision)
-            ledger.wait(CLAIMS, _INSERT, claim._asdict())
+            claim = Claim(api_version, namespace, method, shape, path, record.uid, record.name, revision, ledger.now)
+            ledger.wait(CLAIMS, _INSERT, encoding.claim_row(claim))
     return []
 
 
@@ -69,3 +72,10 @@ def release(ledger: Ledger, uid: str, keep: Collection[tuple[str, str, str, str]
                     "shape_": claim.shape,
                 },
             )
+
+
+def contest(ledger: Ledger, uid: str, refused: Collection[Contest]) -> None:
+    """Write down what a uid is refused now, in place of what it was refused before."""
+    ledger.wait(CONTESTS, _SETTLE, {"uid_": uid})
+    for entry in refused:
+        ledger.wait(CONTESTS, _CONTEST, encoding.contest_row(entry))

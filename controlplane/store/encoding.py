@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from controlplane.store.records import Change, Claim, DesiredRow, OutboxRow, Record
-from controlplane.store.tables import CHANGES, CLAIMS, DESIRED, OBJECTS, OUTBOX
+from controlplane.store.records import Change, Claim, Contest, DesiredRow, OutboxRow, Record
+from controlplane.store.tables import CHANGES, CLAIMS, CONTESTS, DESIRED, OBJECTS, OUTBOX
+from schemas import paths
 from schemas.kits import jsontexts
 from schemas.meta import now_text
 
@@ -99,6 +100,17 @@ CLAIM_COLUMNS: Final = (
     CLAIMS.c.uid,
     CLAIMS.c.module,
     CLAIMS.c.revision,
+    CLAIMS.c.at,
+)
+CONTEST_COLUMNS: Final = (
+    CONTESTS.c.api_version,
+    CONTESTS.c.namespace,
+    CONTESTS.c.method,
+    CONTESTS.c.shape,
+    CONTESTS.c.path,
+    CONTESTS.c.uid,
+    CONTESTS.c.module,
+    CONTESTS.c.at,
 )
 
 
@@ -193,7 +205,23 @@ def desired_row(row: Sequence[Any]) -> DesiredRow:
 
 def claim(row: Sequence[Any]) -> Claim:
     """A row of `CLAIM_COLUMNS` as a claim."""
-    return Claim._make(row)
+    return Claim._make((*row[:-1], moment(row[-1])))
+
+
+def claim_row(entry: Claim) -> dict[str, Any]:
+    """A claim as column values."""
+    return {**entry._asdict(), "at": now_text(entry.at), "stem": paths.stem(entry.path)}
+
+
+def contest(row: Sequence[Any]) -> Contest:
+    """A row of `CONTEST_COLUMNS` as a contest."""
+    api_version, namespace, method, shape, path, uid, module, at = row
+    return Contest(api_version, namespace, method, shape, path, uid, module, moment(at))
+
+
+def contest_row(entry: Contest) -> dict[str, Any]:
+    """A contest as column values."""
+    return {**values(entry), "at": now_text(entry.at)}
 
 
 def values(entry: Any) -> dict[str, Any]:

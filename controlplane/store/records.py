@@ -127,6 +127,23 @@ class Claim(NamedTuple):
     module: str
     revision: int
     """When it was taken; the older claim wins."""
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """One route that a module asks for and cannot have, since somebody else holds it."""
+
+    api_version: str
+    namespace: str
+    method: str
+    shape: str
+    path: str
+    """The template as the refused module writes it."""
+    uid: str
+    module: str
+    at: datetime
+    """When it was first refused."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,19 +116,37 @@ class History(Row, table=True):
 
 
 class RouteClaim(Row, table=True):
-    """Which module holds which route."""
+    """Which module holds which route; ``stem`` finds the routes that may catch the same requests."""
 
     __tablename__ = "claims"
-    __table_args__ = (Index("claims_uid", "uid"),)
+    __table_args__ = (Index("claims_uid", "uid"), Index("claims_stem", "api_version", "namespace", "stem"))
 
     api_version: str = Field(primary_key=True, sa_type=_TEXT)
     namespace: str = Field(primary_key=True, sa_type=_TEXT)
-    method: str = Field(primary_key=True, sa_type=_TEXT)
     shape: str = Field(primary_key=True, sa_type=_TEXT)
+    method: str = Field(primary_key=True, sa_type=_TEXT)
     path: str = Field(sa_type=_TEXT)
+    stem: str = Field(sa_type=_TEXT)
     uid: str = Field(sa_type=_TEXT)
     module: str = Field(sa_type=_TEXT)
     revision: int = Field(sa_type=BigInteger)
+    at: str = Field(sa_type=_TEXT)
+
+
+class RouteContest(Row, table=True):
+    """Which module was refused which route."""
+
+    __tablename__ = "contests"
+    __table_args__ = (Index("contests_uid", "uid"),)
+
+    api_version: str = Field(primary_key=True, sa_type=_TEXT)
+    namespace: str = Field(primary_key=True, sa_type=_TEXT)
+    shape: str = Field(primary_key=True, sa_type=_TEXT)
+    method: str = Field(primary_key=True, sa_type=_TEXT)
+    uid: str = Field(primary_key=True, sa_type=_TEXT)
+    path: str = Field(sa_type=_TEXT)
+    module: str = Field(sa_type=_TEXT)
+    at: str = Field(sa_type=_TEXT)
 
 
 class LeaseRow(Row, table=True):
@@ -280,6 +298,7 @@ CHANGES = table("changes")
 OUTBOX = table("outbox")
 HISTORY = table("history")
 CLAIMS = table("claims")
+CONTESTS = table("contests")
 LEASES = table("leases")
 DESIRED = table("desired")
 DESIRED_HEAD = table("desired_head")

@@ -18,7 +18,7 @@ from controlplane import errors
 from controlplane.store import claiming, counting, desiring, encoding, mirroring, telling
 from controlplane.store.ledgers import Ledger
 from controlplane.store.readings import LEASE, Reading
-from controlplane.store.records import Claim, DesiredRow, Lease, OutboxRow, Record, RowEdit
+from controlplane.store.records import Claim, Contest, DesiredRow, Lease, OutboxRow, Record, RowEdit
 from controlplane.store.tables import HISTORY, INSPECTIONS, LEASES, OUTBOX
 from schemas import events
 from schemas.meta import Json
@@ -124,6 +124,7 @@ class Transaction(Reading):
         if record.kind != encoding.EVENT_KIND:
             self.ledger.wait(HISTORY, _DROP_HISTORY, {"uid_": record.uid})
             claiming.release(self.ledger, record.uid)
+            claiming.contest(self.ledger, record.uid, ())
             mirroring.remove(self.ledger, record)
             self._board.remove(record)
         return gone
@@ -185,6 +186,11 @@ class Transaction(Reading):
         """Give up a module's claims but those of ``keep``: (apiVersion, namespace, method, shape)."""
         self._open()
         claiming.release(self.ledger, uid, keep)
+
+    def contest(self, uid: str, refused: Collection[Contest]) -> None:
+        """Write down which routes a module is refused now, in place of those of before; takes no revision."""
+        self._open()
+        claiming.contest(self.ledger, uid, refused)
 
     def desire(self, *, key: str, kind: str, name: str, uid: str, generation: int, payload: str) -> DesiredRow:
         """Set what a key of the desired bucket should hold, under the lease's epoch.  The same again writes nothing."""

@@ -1,24 +1,23 @@
 """Which route of a namespace a request means: literal paths by dictionary, templates by compiled pattern.
 
 Templates are Starlette's, converters included.  Order: a literal path wins over a template, and of two templates the
-one that is literal (then typed, then ``str``, then ``path``) at the first differing segment; the order of registration
-decides the rest.  `precedence` is that order; a module's own router is sorted by it too, so that the route whose
-policy was checked is the route that runs.  Pure; built for each changed namespace by `dataplane.gateway.snapshots`.
+more specific one (`schemas.paths.precedence`), whichever module came first; so every worker answers alike, and the
+control plane can tell who answers what.  A module's own router is sorted by it too, so that the route whose policy was
+checked is the route that runs.  Pure; built for each changed namespace by `dataplane.gateway.snapshots`.
 """
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final, Generic, TypeVar
 
 from starlette.routing import compile_path
 
-from schemas.paths import ANY_METHOD, WEBSOCKET, path_shape
+from schemas.paths import ANY_METHOD, PARAMETER, WEBSOCKET, Rank, path_shape, precedence
 
 T = TypeVar("T")
 
-_PARAMETER: Final = re.compile(r"\{[a-zA-Z_][a-zA-Z0-9_]*(?::([a-zA-Z_][a-zA-Z0-9_]*))?\}")
-_LITERAL, _MIXED, _TYPED, _TEXT, _REST = range(5)
+_BEHIND: Final = (9, 0, 0, "")
+"""Makes a rank that comes directly behind another one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +27,7 @@ class Compiled(Generic[T]):
     path: str
     methods: tuple[str, ...]
     pattern: Callable[[str], object] | None
-    rank: tuple[int, ...]
+    rank: Rank
     target: T
 
 
@@ -40,7 +39,7 @@ class Matcher(Generic[T]):
     def __init__(self, routes: Iterable[Compiled[T]]) -> None:
         """Of routes that answer the same method and path shape, the later one in ``routes`` counts."""
         literal: dict[str, dict[str, T]] = {}
-        templates: dict[tuple[tuple[int, ...], str], tuple[Callable[[str], object], dict[str, T]]] = {}
+        templates: dict[tuple[Rank, str], tuple[Callable[[str], object], dict[str, T]]] = {}
         for route in routes:
             if route.pattern is None:
                 methods = literal.setdefault(route.path, {})
@@ -48,7 +47,7 @@ class Matcher(Generic[T]):
                 _, methods = templates.setdefault((route.rank, path_shape(route.path)), (route.pattern, {}))
             methods.update(dict.fromkeys(route.methods, route.target))
         self._literal = literal
-        self._templates = tuple(templates[key] for key in sorted(templates, key=lambda key: key[0]))
+        self._templates = tuple(templates[key] for key in sorted(templates))
 
     def find(self, method: str, path: str) -> T | None:
         """What answers ``method`` (or `WEBSOCKET`) on ``path``, which begins with a slash."""
@@ -72,7 +71,7 @@ class Matcher(Generic[T]):
 def compiled(methods: Iterable[str], path: str, target: T) -> Compiled[T]:
     """A route made ready; ValueError for a template that Starlette cannot compile."""
     upper = tuple(dict.fromkeys(method.upper() for method in methods))
-    if "{" not in path:
+    if PARAMETER.search(path) is None:
         return Compiled(path, upper, None, (), target)
     try:
         pattern, _, _ = compile_path(path)
@@ -87,12 +86,13 @@ def faithful(routes: Iterable[Compiled[T]]) -> list[Compiled[T]]:
     What an earlier route hides wholly is left out; a template that comes after a less specific one stays behind it.
     """
     kept: list[Compiled[T]] = []
-    latest: tuple[int, ...] = ()
+    latest: Rank = ()
     for route in routes:
         hiding = [earlier for earlier in kept if _covers(earlier, route)]
         methods = tuple(method for method in route.methods if not any(_answers(other, method) for other in hiding))
         if methods:
-            latest = max(latest, route.rank) if route.pattern is not None else latest
+            if route.pattern is not None:
+                latest = route.rank if route.rank >= latest else (*latest, _BEHIND)
             kept.append(replace(route, methods=methods, rank=latest if route.pattern is not None else ()))
     return kept
 
@@ -107,29 +107,10 @@ def _answers(route: Compiled[T], method: str) -> bool:
     return method in route.methods or ANY_METHOD in route.methods
 
 
-def precedence(path: str) -> tuple[int, ...]:
-    """What sorts routes: less comes first.  A literal path is the empty tuple, before every template."""
-    if "{" not in path:
-        return ()
-    return tuple(_kind(segment) for segment in path.split("/")[1:])
-
-
-def _kind(segment: str) -> int:
-    found = _PARAMETER.search(segment)
-    if found is None:
-        return _LITERAL
-    converter = found.group(1) or "str"
-    if converter == "path":
-        return _REST
-    if found.group(0) != segment:
-        return _MIXED
-    return _TEXT if converter == "str" else _TYPED
-
-
 def in_order(items: Iterable[T], path_of: Callable[[T], str | None]) -> list[T]:
     """``items`` sorted as a matcher tries them; those without a path stay behind the others, in their order."""
 
-    def rank(item: T) -> tuple[bool, tuple[int, ...]]:
+    def rank(item: T) -> tuple[bool, Rank]:
         path = path_of(item)
         return (path is None, () if path is None else precedence(path))
 

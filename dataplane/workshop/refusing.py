@@ -13,25 +13,27 @@ from schemas import paths
 from schemas.inspections import InspectionReport
 from schemas.module import DesiredModule
 
-Route = tuple[str, str, str, str]
-"""(apiVersion, namespace, method, path shape)."""
+Route = tuple[str, str, str]
+"""(apiVersion, namespace, path shape)."""
+Held = Mapping[Route, Mapping[str, str]]
+"""Which module has which method of a route."""
 
 CONFLICT = "RouteConflict"
 
 _SHOWN = 5
 
 
-def held(modules: Iterable[tuple[str, DesiredModule]]) -> dict[Route, str]:
+def held(modules: Iterable[tuple[str, DesiredModule]]) -> Held:
     """Who has which route of (name, what it serves) pairs."""
-    return {
-        (desired.api_version, desired.namespace, method, shape): name
-        for name, desired in modules
-        for route in desired.routes
-        for method, shape in paths.claims_of(route.methods, route.path)
-    }
+    found: dict[Route, dict[str, str]] = {}
+    for name, desired in modules:
+        for route in desired.routes:
+            for method, shape in paths.claims_of(route.methods, route.path):
+                found.setdefault((desired.api_version, desired.namespace, shape), {})[method] = name
+    return found
 
 
-def check(manifest: Manifest, report: InspectionReport, others: Mapping[Route, str]) -> None:
+def check(manifest: Manifest, report: InspectionReport, others: Held) -> None:
     """Nothing, if the routes would be accepted beside ``others``; else LoadFailed with the control plane's reason."""
     address = (manifest.spec.routing.api_version, manifest.spec.namespace(manifest.name))
     _refuse("DuplicateRoute", _doubles(report))
@@ -68,12 +70,13 @@ def _undeclared(manifest: Manifest, report: InspectionReport) -> Iterator[str]:
             yield f"{at}{what} asks for permission {word!r}, which spec.permissions does not list; {advice}"
 
 
-def _clashes(report: InspectionReport, address: tuple[str, str], others: Mapping[Route, str]) -> Iterator[str]:
+def _clashes(report: InspectionReport, address: tuple[str, str], others: Held) -> Iterator[str]:
     for route in report.routes:
-        for claim in paths.claims_of(route.methods, route.path):
-            owner = others.get((*address, *claim))
+        for method, shape in paths.claims_of(route.methods, route.path):
+            methods = others.get((*address, shape), {})
+            owner = next((methods[each] for each in sorted(methods) if paths.excludes(each, method)), None)
             if owner is not None:
-                what = f"{claim[0]} {route.path} in {'/'.join(address)}"
+                what = f"{method} {route.path} in {'/'.join(address)}"
                 yield f"{_at(route.location)}{what} is held by module {owner}; choose another path or namespace"
 
 

@@ -1,6 +1,7 @@
 """Route conflicts: found by hash, named by owner, equal to what brute force finds."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -20,6 +21,7 @@ class Held:
     uid: str
     module: str
     revision: int
+    at: datetime = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 def held(path: str, *, method: str = "GET", uid: str = "u1", revision: int = 1, namespace: str = "shop") -> Held:
@@ -81,6 +83,18 @@ def test_the_older_claim_stays_in_whatever_order_claims_are_read() -> None:
         owner = RouteConflictDetector(order).owner("v1", "shop", "GET", "/a")
         assert owner is not None
         assert owner.uid == "old"
+
+
+def test_a_mount_and_a_method_on_one_shape_exclude_each_other() -> None:
+    files = WantedRoute(("*",), "/files/{path:path}")
+    young, old = held("/files/{p:path}", revision=9), held("/files/{rest:path}", method="PUT", uid="u3", revision=4)
+    (conflict,) = find(RouteConflictDetector([young, old]), files)
+    assert (conflict.method, conflict.owner, conflict.owner_path) == ("*", "module-u3", "/files/{rest:path}")
+    mounted = RouteConflictDetector([held("/files/{path:path}", method="*")])
+    for method in ("GET", "OPTIONS", paths.WEBSOCKET):
+        assert len(find(mounted, WantedRoute((method,), "/files/{p:path}"))) == 1
+    assert find(mounted, WantedRoute(("GET",), "/files/{p:path}"), uid="u1") == []
+    assert find(mounted, WantedRoute(("GET",), "/files/{p}")) == []
 
 
 def test_released_routes_are_free_again() -> None:

@@ -4,7 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from controlplane.store.records import Contest
 from controlplane.store.transactions import Transaction
+from schemas import paths
 from tests.doubles.apiparts import Parts, module
 from tests.doubles.clock import FakeClock
 
@@ -99,6 +101,79 @@ async def test_a_refused_row_is_told_where_its_module_is_looked_for(parts: Parts
     assert "module_type 'x' is unknown" in answer.json()["detail"]
 
 
+async def hold(parts: Parts, name: str, *routes: tuple[str, str], refused: bool = False) -> None:
+    """What the reconciler writes of a module's routes: its claims, or what it is refused."""
+
+    def unit(tx: Transaction) -> None:
+        record = tx.get("Module", name)
+        assert record is not None
+        wanted = [(method, paths.path_shape(path), path) for method, path in routes]
+        if refused:
+            tx.contest(record.uid, [Contest("v1", "shop", *each, record.uid, name, tx.now) for each in wanted])
+        else:
+            assert tx.take_claims(record, "v1", "shop", wanted) == []
+
+    await parts.store.write(unit)
+
+
+async def test_conflicts_tell_who_holds_a_route_and_who_was_refused_it(parts: Parts) -> None:
+    assert isinstance(parts.clock, FakeClock)
+    for name in ("my-orders", "other", "third"):
+        await parts.apply(module(name))
+    await hold(parts, "my-orders", ("GET", "/users/{id}"))
+    await parts.clock.advance(60)
+    await hold(parts, "other", ("GET", "/users/{name}"), ("PUT", "/free"), refused=True)
+    await hold(parts, "third", ("*", "/users/{x}"), refused=True)
+    body = (await parts.client.get(f"{BASE}/routing/conflicts")).json()
+    assert body["conflicts"][0] == {
+        "api_version": "v1",
+        "namespace": "shop",
+        "method": "GET",
+        "path": "/users/{name}",
+        "shape": "/users/{}",
+        "refused": "other",
+        "owner": "my_orders",
+        "owner_path": "/users/{id}",
+        "owner_since": "2030-01-01T00:00:00.000000Z",
+        "since": "2030-01-01T00:01:00.000000Z",
+    }
+    assert [(each["refused"], each["method"]) for each in body["conflicts"]] == [("other", "GET"), ("third", "*")]
+    assert (body["shadowed"], body["complete"]) == ([], True)
+    for query, count in (("module=third", 1), ("module=my_orders", 2), ("namespace=shop", 2), ("namespace=x", 0)):
+        answer = (await parts.client.get(f"{BASE}/routing/conflicts?{query}")).json()
+        assert len(answer["conflicts"]) == count, query
+    cut = (await parts.client.get(f"{BASE}/routing/conflicts?limit=1")).json()
+    assert (len(cut["conflicts"]), cut["complete"]) == (1, False)
+
+
+async def test_conflicts_tell_which_routes_are_shadowed(parts: Parts) -> None:
+    for name in ("wide", "narrow"):
+        await parts.apply(module(name))
+    await hold(parts, "wide", ("GET", "/users/{id}"), ("OPTIONS", "/{rest:path}"))
+    await hold(parts, "narrow", ("GET", "/users/me"))
+    body = (await parts.client.get(f"{BASE}/routing/conflicts")).json()
+    assert body["conflicts"] == []
+    first, second = body["shadowed"]
+    assert first == {
+        "api_version": "v1",
+        "namespace": "shop",
+        "methods": ["OPTIONS"],
+        "path": "/users/me",
+        "shape": "/users/me",
+        "shadowed": "narrow",
+        "owner": "wide",
+        "owner_path": "/{rest:path}",
+        "reason": "left_open",
+        "whole": True,
+        "example": "/users/me",
+        "since": "2030-01-01T00:00:00.000000Z",
+    }
+    told = (second["shadowed"], second["path"], second["methods"], second["owner"], second["reason"], second["whole"])
+    assert told == ("wide", "/users/{id}", ["GET"], "narrow", "more_specific", False)
+    for query, count in (("module=narrow", 2), ("module=third", 0), ("namespace=x", 0)):
+        assert len((await parts.client.get(f"{BASE}/routing/conflicts?{query}")).json()["shadowed"]) == count, query
+
+
 async def test_delete_is_accepted_and_then_under_way(parts: Parts) -> None:
     await parts.apply(module("my-orders"))
     answer = await parts.client.delete(f"{BASE}/modules/my_orders")
@@ -143,4 +218,5 @@ async def test_the_management_api_describes_itself(parts: Parts) -> None:
         f"{BASE}/modules/registration-history",
         f"{BASE}/modules/{{module_id}}",
         f"{BASE}/modules/{{module_id}}/status",
+        f"{BASE}/routing/conflicts",
     }

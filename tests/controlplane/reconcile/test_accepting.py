@@ -1,5 +1,7 @@
 """From reported routes to desired ones: checked, with effective policies, claimed by shape."""
 
+from datetime import UTC, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,7 +40,9 @@ def test_the_source_s_top_name_is_what_lies_in_the_packed_folder() -> None:
 
 
 def test_a_conflict_heals_and_everything_else_does_not() -> None:
-    rival = Claim("v1", "one", "GET", "/users/{}", "/users/{name}", "other-uid", "other", 3)
+    rival = Claim(
+        "v1", "one", "GET", "/users/{}", "/users/{name}", "other-uid", "other", 3, datetime(2030, 1, 1, tzinfo=UTC)
+    )
     refusal = accepting.refusal("one", "uid", spec(), inspected(route("/users/{id}")), [rival])
     assert refusal is not None
     assert (refusal.reason, refusal.terminal) == ("RouteConflict", False)

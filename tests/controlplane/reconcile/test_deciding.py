@@ -11,7 +11,7 @@ from controlplane.reconcile import accepting, acting, deciding
 from controlplane.reconcile.dependencies import Neighbour
 from controlplane.reconcile.facts import Action, Decision, Examination, Facts
 from controlplane.reconcile.fleet import FleetView, Standing, WorkerView
-from controlplane.store.records import Claim, DesiredRow, Record
+from controlplane.store.records import Claim, Contest, DesiredRow, Record
 from schemas import conditions, names
 from schemas.documents import canonical_json, payload_digest
 from schemas.inspections import InspectionOutcome, InspectionReport
@@ -67,7 +67,8 @@ def after(decided: Facts, decision: Decision) -> Facts:
     elif decision.action is Action.WITHDRAW and row is not None:
         row = replace(row, deleted=True, payload="", revision=row.revision + 1)
     later = decided.now + timedelta(seconds=1)
-    return replace(decided, status=decision.status, desired=row, now=later, spec=spec)
+    contests = decided.contests if decision.contests is None else decision.contests
+    return replace(decided, status=decision.status, desired=row, now=later, spec=spec, contests=contests)
 
 
 def reason(decision: Decision, kind: str) -> str:
@@ -147,7 +148,7 @@ def test_a_message_names_who_is_waited_for_and_why() -> None:
 
 
 def test_claims_that_only_older_generations_needed_are_given_back_once_programmed() -> None:
-    stale = Claim("v1", "one", "GET", "/old", "/old", "uid-1", "one", 2)
+    stale = Claim("v1", "one", "GET", "/old", "/old", "uid-1", "one", 2, NOW)
     given_facts = facts(examination=Examination("k", OK), fleet=fleet(worker()), held=(stale,))
     registered = after(given_facts, deciding.decide(given_facts))
     decision = deciding.decide(registered)
@@ -215,7 +216,11 @@ def any_facts(draw: st.DrawFn) -> Facts:
         fleet=fleet(*draw(_WORKERS), proven_for=draw(st.sampled_from([None, 0.0, 5.0, 31.0, 500.0]))),
         row_error=draw(st.sampled_from([None, "nonsense"])),
         graph=draw(st.sampled_from([{}, {"b": Neighbour("b", "1.0.0")}, {"b": Neighbour("b", None, False, ("one",))}])),
-        rivals=draw(st.sampled_from([(), (Claim("v1", "one", "GET", "/a", "/a", "u2", "two", 1),)])),
+        rivals=draw(st.sampled_from([(), (Claim("v1", "one", "GET", "/a", "/a", "u2", "two", 1, NOW),)])),
+        held=draw(st.sampled_from([(), (Claim("v1", "one", "GET", "/a", "/a", "uid-1", "one", 1, NOW),)])),
+        near=draw(st.sampled_from([(), (Claim("v1", "one", "*", "/{:path}", "/{p:path}", "u3", "three", 2, NOW),)])),
+        refused=draw(st.sampled_from([(), (Contest("v1", "one", "GET", "/a", "/a", "u4", "four", NOW),)])),
+        contests=draw(st.sampled_from([(), (Contest("v1", "one", "PUT", "/b", "/b", "uid-1", "one", NOW),)])),
         deleting_for=draw(st.sampled_from([0.0, 61.0])),
     )
     spec = module_spec(suspend=draw(st.booleans()))
@@ -243,7 +248,13 @@ def test_every_decision_is_consistent_with_itself(given_facts: Facts) -> None:
     kinds = [condition.type for condition in status.conditions]
     assert len(kinds) == len(set(kinds))
     assert all(condition.message and condition.reason[0].isupper() for condition in status.conditions)
-    for abnormal in (conditions.SUSPENDED, conditions.STALLED, conditions.DELETING):
+    for abnormal in (
+        conditions.ROUTES_CONTESTED,
+        conditions.ROUTES_OVERLAP,
+        conditions.SUSPENDED,
+        conditions.STALLED,
+        conditions.DELETING,
+    ):
         found = conditions.get(status.conditions, abnormal)
         assert found is None or found.status is ConditionStatus.TRUE
     ready = conditions.is_true(status.conditions, conditions.READY)

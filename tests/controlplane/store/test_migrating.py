@@ -2,14 +2,17 @@
 
 import json
 import sys
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
-from controlplane.store import engines, migrating, tables
+from controlplane.store import engines, migrating, neighbouring, tables
+from schemas import paths
 from tests.doubles import records
 from tests.doubles.databases import opened, sqlite_url
 
@@ -70,6 +73,7 @@ async def test_accesses_from_before_are_found_by_their_organisation(database_url
     with older.writer.begin() as connection:
         connection.execute(text("UPDATE objects SET about = NULL"))
         connection.execute(text("DROP TABLE access_counts"))
+        connection.execute(text("DROP TABLE contests"))
         connection.execute(text(f"UPDATE {migrating.VERSION_TABLE} SET version_num = '0001'"))
     older.dispose()
     async with opened(database_url) as store:
@@ -86,3 +90,39 @@ async def test_an_up_to_date_database_does_not_load_alembic(database_url: str, m
         monkeypatch.setitem(sys.modules, name, None)
     async with opened(database_url) as store:
         assert store.revision == 0
+
+
+def stand_at(url: str, revision: str) -> None:
+    """Bring an empty database to an older schema."""
+    doors = engines.make(engines.parse(url))
+    with doors.writer.begin() as connection:
+        config = Config(attributes={"connection": connection})
+        config.set_main_option("script_location", str(migrating.SCRIPTS))
+        config.set_main_option("path_separator", "os")
+        command.upgrade(config, revision)
+    doors.dispose()
+
+
+async def test_claims_of_the_first_schema_keep_their_holders_and_their_age(empty_database_url: str) -> None:
+    stand_at(empty_database_url, "0001")
+    doors = engines.make(engines.parse(empty_database_url))
+    with doors.writer.begin() as connection:
+        for path, module, revision in (("/users/{id}", "old", 3), ("/users", "young", 7)):
+            values = f"'v1', 'shop', 'GET', '{paths.path_shape(path)}', '{path}', 'u-{module}', '{module}', {revision}"
+            connection.execute(
+                text(
+                    "INSERT INTO claims (api_version, namespace, method, shape, path, uid, module, revision)"
+                    f" VALUES ({values})".replace(":", r"\:")
+                )
+            )
+    doors.dispose()
+    before = datetime.now(UTC)
+    async with opened(empty_database_url) as store:
+        claims = await store.read(lambda reading: reading.claims())
+        near = await store.read(lambda reading: neighbouring.claims_near(reading.ask, "v1", "shop", "x", ["/users/me"]))
+    assert [(claim.module, claim.path, claim.revision) for claim in claims] == [
+        ("old", "/users/{id}", 3),
+        ("young", "/users", 7),
+    ]
+    assert all(claim.at >= before for claim in claims)
+    assert [claim.module for claim in near] == ["old"]

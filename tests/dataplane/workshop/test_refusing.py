@@ -1,5 +1,7 @@
 """The workshop refuses the routes that the control plane would refuse, and no others."""
 
+from datetime import UTC, datetime
+
 import pytest
 
 from controlplane.reconcile import accepting
@@ -32,6 +34,7 @@ def route(path: str, *methods: str, auth: AuthRequirement | None = None) -> Rout
         [route("/a", auth=WRITE)],
         [route("/taken/{other}")],
         [route("/taken/{other}", "POST")],
+        [route("/taken/{other}", "*")],
         [route("/a"), route("/a"), route("/b", auth=WRITE), route("/taken/{x}")],
     ],
 )
@@ -41,7 +44,9 @@ def test_the_control_plane_would_say_the_same(routes: list[RouteReport], permiss
     rival = manifests.Manifest("rival", ModuleSpec(entry_point="r:R", routing={"namespace": "shop"}))
     theirs = manifests.desired(rival, "sha256:" + "0" * 64, report(route("/taken/{id}")), guarded=True)
     others = refusing.held([("rival", theirs)])
-    claims = [Claim("v1", "shop", "GET", "/taken/{}", "/taken/{id}", "u2", "rival", 1)]
+    claims = [
+        Claim("v1", "shop", "GET", "/taken/{}", "/taken/{id}", "u2", "rival", 1, datetime(2030, 1, 1, tzinfo=UTC))
+    ]
     wanted = accepting.refusal("shop", "u1", spec, report(*routes), claims)
     manifest = manifests.Manifest("shop", spec)
     if wanted is None:
