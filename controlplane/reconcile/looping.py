@@ -134,7 +134,7 @@ class Reconciler:
     def _heard(self, batch: Batch) -> None:
         """A commit: wake whom it concerns."""
         last = {change.name: change for change in batch.changes if change.kind == "Module"}
-        rows = {row.name: row for row in batch.desired}
+        rows = {row.name: row for row in batch.desired if row.kind == "Module"}
         for change in batch.changes:
             if change.kind == "Module" and (change.type == "DELETED" or change is last[change.name]):
                 self._noticed(waking.sighting_of_change(change), rows.get(change.name))

@@ -523,7 +523,14 @@ class _Life:
             return f"the desired state cannot be verified ({self._follower.standing.value}); the last good one serves"
         if self._saver.failing:
             return self._saver.failing
-        return "not all modules are served as wanted; see pending and rejected of the report" if self._troubled else ""
+        return self._refusal() if self._troubled else ""
+
+    def _refusal(self) -> str:
+        """What is not as it is wanted."""
+        others = [each for each in self._held.refused if not each.key.startswith(names.module_key(""))]
+        if others:
+            return f"what was there before {others[0].key} still counts, since it is refused: {others[0].message}"
+        return "not all modules are served as wanted; see pending and rejected of the report"
 
     @property
     def _troubled(self) -> bool:

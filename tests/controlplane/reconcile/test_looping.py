@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from controlplane.reconcile import leadership, locks
-from tests.doubles import planes
+from tests.doubles import apiparts, planes
 from tests.doubles.planes import Plane, manifest
 from tests.doubles.polling import until
 
@@ -38,6 +38,14 @@ async def test_what_the_write_path_stores_becomes_active_and_goes_again(plane: P
 async def test_a_hundred_modules_in_one_apply_are_active_soon(plane: Plane) -> None:
     await plane.writer.apply([manifest(f"m{number}") for number in range(100)], manager="test")
     await until(lambda: _all_active(plane, 100), timeout=30)
+
+
+async def test_objects_of_other_kinds_may_have_a_module_s_name(plane: Plane) -> None:
+    others = [apiparts.organisation("one"), apiparts.flag("one")]
+    for documents in ([manifest("one"), *others], [manifest("one", 2), apiparts.flag("one", killSwitch=True)]):
+        outcomes = await plane.writer.apply(documents, manager="test")
+        assert [outcome.error for outcome in outcomes] == [None] * len(documents)
+        await until(lambda: _all_active(plane, 1))
 
 
 async def test_a_dead_leader_s_lock_hands_over_at_once_and_a_living_one_s_does_not(

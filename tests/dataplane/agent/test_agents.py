@@ -470,8 +470,12 @@ async def test_flags_are_in_place_with_the_report_that_acknowledges_them_and_go_
     await rig.leader.tell("FeatureFlag", key, FlagDefinition(default_variant="on", kill_switch=True))
     await rig.reports(applied_revision=2)
     assert not on(rig, "beta")
+    bad = rig.leader.rows[key].model_copy(update={"revision": 99})
+    await rig.leader.put(key, bad.model_dump_json(by_alias=True).encode())
+    report = await rig.reports(state=WorkerState.DEGRADED)
+    assert report.message.startswith("what was there before flag.beta still counts, since it is refused: flag.beta: ")
     await rig.leader.tell("FeatureFlag", key, None)
-    await rig.reports(applied_revision=3)
+    await rig.reports(applied_revision=3, state=WorkerState.EMPTY)
     assert rig.host.snapshot.standing.flags.evaluate("beta", None, 0.0).reason == "FlagUnknown"
 
 
