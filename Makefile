@@ -62,7 +62,7 @@ lint: setup ## formatting, style, types, who may import what, published schemas,
 	@$(BIN)/python -m schemas.publishing --check
 	@$(BIN)/python -m pytest -q tests/documents
 
-bench: setup ## measure: apply to live, dispatch beside bare FastAPI, changes under load, bulk, inspection; ARGS="dispatch"
+bench: setup ## measure: apply to live, dispatch beside bare FastAPI, callers, changes under load, bulk, inspection; ARGS="dispatch"
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 soak: setup ## repeat the journeys against real processes for MINUTES (5) and stop at the first failure

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import psutil
 
-from tests.bench import bulk, dispatch, inspection, propagation, storm
+from tests.bench import auth, bulk, dispatch, inspection, propagation, storm
 
 BENCHES = {
     "propagation": propagation.run,
     "dispatch": dispatch.run,
+    "auth": auth.run,
     "storm": storm.run,
     "bulk": bulk.run,
     "inspection": inspection.run,

@@ -48,30 +48,27 @@ class Server:
     path: str
     pid: int
     status: int = 200
+    headers: str = ""
+    """More lines of each request's head."""
 
 
 def run(folder: Path) -> str:
     """The table."""
-    with _platform(folder / "one", 1) as one, _platform(folder / "many", MANY) as many, _bare() as bare:
+    with _platform(folder / "one", 1) as one, _platform(folder / "many", MANY) as many, bare() as plain:
         servers = [
-            bare,
-            _worker(one, "1 module, a hit", "/api/v1/modules/v1/m0/r9"),
-            _worker(many, f"{MANY} modules, a hit", f"/api/v1/modules/v1/m{MANY - 1}/r9"),
-            _worker(one, "1 module, unknown path", "/api/v1/modules/v1/m0/none", 404),
-            _worker(many, f"{MANY} modules, unknown path", "/api/v1/modules/v1/m7/none", 404),
-            _worker(many, f"{MANY} modules, unknown namespace", "/api/v1/modules/v1/none/r9", 404),
+            plain,
+            worker(one, "1 module, a hit", "/api/v1/modules/v1/m0/r9"),
+            worker(many, f"{MANY} modules, a hit", f"/api/v1/modules/v1/m{MANY - 1}/r9"),
+            worker(one, "1 module, unknown path", "/api/v1/modules/v1/m0/none", 404),
+            worker(many, f"{MANY} modules, unknown path", "/api/v1/modules/v1/m7/none", 404),
+            worker(many, f"{MANY} modules, unknown namespace", "/api/v1/modules/v1/none/r9", 404),
         ]
-        taken: dict[str, list[tuple[float, load.Load]]] = {server.name: [] for server in servers}
-        for server in servers:
-            _measure(server, 500)
-        for _ in range(ROUNDS):
-            for server in servers:
-                taken[server.name].append(_measure(server, REQUESTS))
+        taken = interleaved(servers, ROUNDS, REQUESTS)
     rows = []
     for name, runs in taken.items():
         failures = sum(seen.failures for _, seen in runs)
         middle = [median([seen.percentile(share) for _, seen in runs]) * 1e3 for share in (0.5, 0.99)]
-        figures = [f"{_against(runs, taken[other]):.2f}" for other in (bare.name, servers[1].name)]
+        figures = [f"{against(runs, taken[other]):.2f}" for other in (plain.name, servers[1].name)]
         cpu = median([each for each, _ in runs])
         rows.append((name, f"{cpu:.0f}", *figures, *(f"{each:.2f}" for each in middle), failures))
     title = f"Dispatch: medians of {ROUNDS} interleaved rounds of {REQUESTS} requests over 8 connections"
@@ -79,7 +76,22 @@ def run(folder: Path) -> str:
     return table(title, heads, rows)
 
 
-def _against(runs: list[tuple[float, load.Load]], others: list[tuple[float, load.Load]]) -> float:
+Runs = list[tuple[float, load.Load]]
+"""Server CPU microseconds per request, and what the client saw, of each round."""
+
+
+def interleaved(servers: list[Server], rounds: int, requests: int) -> dict[str, Runs]:
+    """Load the servers in turn, by name."""
+    taken: dict[str, Runs] = {server.name: [] for server in servers}
+    for server in servers:
+        _measure(server, 500)
+    for _ in range(rounds):
+        for server in servers:
+            taken[server.name].append(_measure(server, requests))
+    return taken
+
+
+def against(runs: Runs, others: Runs) -> float:
     """How much more CPU than another server, round by round."""
     return median([mine / theirs for (mine, _), (theirs, _) in zip(runs, others, strict=True)])
 
@@ -87,17 +99,21 @@ def _against(runs: list[tuple[float, load.Load]], others: list[tuple[float, load
 def _measure(server: Server, requests: int) -> tuple[float, load.Load]:
     """Server CPU microseconds per request, and what the client saw."""
     before = load.cpu_seconds(server.pid)
-    seen = load.run("127.0.0.1", server.port, server.path, requests=requests, status=server.status)
+    seen = load.run(
+        "127.0.0.1", server.port, server.path, requests=requests, status=server.status, headers=server.headers
+    )
     return (load.cpu_seconds(server.pid) - before) / seen.requests * 1e6, seen
 
 
-def _worker(platform: Platform, name: str, path: str, status: int = 200) -> Server:
+def worker(platform: Platform, name: str, path: str, status: int = 200, headers: str = "") -> Server:
+    """The one worker of a platform."""
     port = int(platform.door.rsplit(":", 1)[1])
-    return Server(name, port, path, platform.child("dataplane", "worker").pid, status)
+    return Server(name, port, path, platform.child("dataplane", "worker").pid, status, headers)
 
 
 @contextlib.contextmanager
-def _bare() -> Iterator[Server]:
+def bare() -> Iterator[Server]:
+    """FastAPI with one route, and nothing else."""
     port = free_port()
     with subprocess.Popen([sys.executable, "-c", BARE, str(port)]) as process:
         try:

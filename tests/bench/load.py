@@ -92,9 +92,10 @@ def run(
     seconds: float = 60.0,
     connections: int = 8,
     status: int = 200,
+    headers: str = "",
 ) -> Load:
     """Send GETs over ``connections`` kept connections until so many were sent or so much time is over."""
-    payload = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode()
+    payload = f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\n{headers}\r\n".encode()
     seen = Load()
     left = requests
     until = time.perf_counter() + seconds

@@ -29,7 +29,7 @@ def b64(raw: bytes) -> str:
 
 
 @functools.cache
-def rsa_key(name: str = "one", bits: int = 2048) -> rsa.RSAPrivateKey:
+def rsa_key(name: str, bits: int = 2048) -> rsa.RSAPrivateKey:
     """One RSA key per name and size."""
     return rsa.generate_private_key(65_537, bits)
 

@@ -4,6 +4,7 @@ Nothing here is believed yet; it says which issuer's key is to be asked, and kee
 (the rules of RFC 8725 sections 3.1 to 3.10).  Pure.  Called by `schemas.kits.tokens.verifying`.
 """
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import Any, Final
@@ -16,7 +17,7 @@ TOKEN_BYTES: Final = 8_192
 WORD_CHARACTERS: Final = 256
 """What an identifier in a token may have."""
 
-_parts: Final = re.compile(rb"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.[A-Za-z0-9_-]+").fullmatch
+_parts: Final = re.compile(rb"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)").fullmatch
 _ALLOWED: Final = frozenset({"alg", "kid", "typ", "x5t", "x5t#S256"})
 """``x5t`` names a certificate and is not followed; every other member is refused, so also ``crit`` and ``zip``."""
 
@@ -25,7 +26,9 @@ _ALLOWED: Final = frozenset({"alg", "kid", "typ", "x5t", "x5t#S256"})
 class Reading:
     """What a token says of itself."""
 
-    token: str
+    signed: bytes
+    """What the signature is of: header and claims as they came."""
+    signature: bytes
     algorithm: str
     kid: str | None
     type: str
@@ -40,17 +43,22 @@ def read(token: bytes) -> Reading:
     parts = _parts(token)
     if parts is None:
         raise TokenRefused(Reason.MALFORMED)
-    head, body = parts.groups()
+    head, body, mark = parts.groups()
     try:
-        header = encoding.parsed(encoding.trusted(head))
+        algorithm, kid, kind = _header(head)
         claims = encoding.parsed(encoding.trusted(body))
-        encoding.trusted(token[parts.end(2) + 1 :])
+        return Reading(token[: parts.end(2)], encoding.trusted(mark), algorithm, kid, kind, claims)
     except ValueError:
         raise TokenRefused(Reason.MALFORMED) from None
+
+
+@functools.lru_cache(maxsize=256)
+def _header(segment: bytes) -> tuple[str, str | None, str]:
+    """Algorithm, key id and type; remembered, since all tokens of one key begin alike."""
+    header = encoding.parsed(encoding.trusted(segment))
     if not header.keys() <= _ALLOWED or not all(map(_is_word, header.values())):
         raise TokenRefused(Reason.HEADER)
-    kind = header.get("typ", "JWT").lower().removeprefix("application/")
-    return Reading(token.decode("ascii"), header.get("alg", ""), header.get("kid"), kind, claims)
+    return header.get("alg", ""), header.get("kid"), header.get("typ", "JWT").lower().removeprefix("application/")
 
 
 def _is_word(value: object) -> bool:

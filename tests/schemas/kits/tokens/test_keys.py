@@ -41,7 +41,7 @@ def test_a_good_key_is_taken_by_its_id(algorithm: str) -> None:
         ({"n": GOOD["n"] + "="}, "base64url"),
         ({"n": 5}, "missing"),
         ({"e": "Aw"}, "weak"),
-        ({"n": b64((issuers.rsa_key().public_key().public_numbers().n * 2).to_bytes(257))}, "2049 bits|weak"),
+        ({"n": b64((issuers.rsa_key("one").public_key().public_numbers().n * 2).to_bytes(257))}, "2049 bits|weak"),
     ],
 )
 def test_a_key_that_is_not_for_this_is_left_out(change: dict[str, Any], why: str) -> None:
@@ -122,7 +122,7 @@ def test_a_strong_secret_is_taken(algorithm: Algorithm) -> None:
 
 
 def public_key(encoding: serialization.Encoding, kind: serialization.PublicFormat) -> bytes:
-    return issuers.rsa_key().public_key().public_bytes(encoding, kind)
+    return issuers.rsa_key("one").public_key().public_bytes(encoding, kind)
 
 
 @pytest.mark.parametrize(
