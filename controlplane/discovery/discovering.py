@@ -307,6 +307,8 @@ class ModuleDiscovery:
             if problem := self._found[path].problem:
                 result.failed.append(Failure(path, problem))
         standing = self._newcomers.standing(modules)
+        if any(each.deleting and self._found[each.path].digest not in (None, each.digest) for each in standing):
+            result.look_again(carrying.AGAIN)  # other code lies where a module still has to go
         described = {each.path for each in standing} - {each.path for each in standing if each.declared}
         digests = {path: self._found[path].digest for path in scan.sources}
         young = self._newcomers.young(digests, standing, self._clock.monotonic(), NEWCOMER)

@@ -502,3 +502,19 @@ async def test_code_that_our_own_disk_does_not_take_is_taken_as_soon_as_it_does(
     for name in "ac":
         module = await world.module(name)
         assert (told(module), module.generation) == (None, 2)
+
+
+async def test_other_code_where_a_persons_module_still_has_to_go_is_taken_when_it_is_gone(world: World) -> None:
+    await begin(world, 2)
+    write(world.modules, {"shop.py": code("shop")})
+    await apply(world, "shop", "shop")
+    await world.discovery.catch_up()
+    await world.writer.delete("Module", "shop")
+    write(world.modules, {"shop.py": code("shop", "another")})
+    assert await world.discovery.catch_up() <= carrying.AGAIN
+    leaving = await world.module("shop")
+    assert leaving.deleting
+    await world.store.write(lambda tx: tx.remove(leaving))
+    world.discovery._due = 0.0
+    assert await world.discovery.catch_up() > carrying.AGAIN
+    assert (await world.module("shop")).uid != leaving.uid
