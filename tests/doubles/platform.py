@@ -51,7 +51,7 @@ class Platform:
         self.endpoints: dict[str, Any] = {}
         self.process: subprocess.Popen[bytes] | None = None
         self.http = httpx.Client(timeout=30)
-        self.admin = self._administrator()
+        self.admin = self.administrator()
         """For the control plane, with an administrator's token."""
         home.mkdir(parents=True, exist_ok=True)
         if examples:
@@ -81,7 +81,9 @@ class Platform:
             pause()
         self.endpoints = json.loads((self.data / "endpoints.json").read_text())
 
-    def _administrator(self) -> httpx.Client:
+    def administrator(self) -> httpx.Client:
+        """A client of one's own with an administrator's token."""
+
         def with_token(request: httpx.Request) -> httpx.Request:
             token = Path(self.endpoints["tokenFile"]).read_text().strip()
             request.headers["authorization"] = f"Bearer {token}"
@@ -98,7 +100,7 @@ class Platform:
             return 0
         for client in (self.http, self.admin):
             client.close()
-        self.http, self.admin = httpx.Client(timeout=30), self._administrator()
+        self.http, self.admin = httpx.Client(timeout=30), self.administrator()
         if self.process.poll() is None:
             self.process.send_signal(sign)
         try:

@@ -36,7 +36,7 @@ class Look:
     def differences(self) -> list[str]:
         """What does not fit; empty: all agree."""
         try:
-            answer = self.platform.http.get(f"{self.platform.control}/apis/modplane.dev/v1/modules")
+            answer = self.platform.admin.get(f"{self.platform.control}/apis/modplane.dev/v1/modules")
             if answer.status_code != 200:
                 return [f"the API answers {answer.status_code}"]
             self.modules = answer.json()["items"]
@@ -125,7 +125,7 @@ class Look:
     async def _nats(
         self, rows: Mapping[str, dict[str, Any]], recorded: Mapping[str, Sequence[dict[str, Any]]]
     ) -> list[str]:
-        async with self.platform.nats() as client:
+        async with self.platform.nats("controlplane") as client:
             store = await client.jetstream().key_value(names.BUCKET_DESIRED)
             held = {key: (await store.get(key)).value or b"" for key in await store.keys()}
             found = await events.stored_events(client, f"{names.SUBJECT_EVENTS}.module.>")

@@ -119,7 +119,7 @@ class Bucket(Fault):
             asyncio.run(asyncio.wait_for(self._begin(), 20))
 
     async def _begin(self) -> None:
-        async with self.platform.nats() as client:
+        async with self.platform.nats("controlplane") as client:
             await self.do(client)
 
     async def do(self, client: Client) -> None:

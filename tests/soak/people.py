@@ -40,7 +40,7 @@ class People:
         self._rng = rng
         self._told = told
         self._numbers = itertools.count(1)
-        self._http = httpx.Client(timeout=_TIMEOUT)
+        self._http = platform.administrator()
         self.done: Counter[str] = Counter()
         self.refused = 0
         """Steps that the platform could not take."""
@@ -179,8 +179,8 @@ class People:
 
     def _ask(self, method: str, path: str, **more: Any) -> httpx.Response | None:
         try:
-            return self._http.request(method, f"{self._platform.control}{path}", **more)
-        except httpx.HTTPError:
+            return self._http.request(method, f"{self._platform.control}{path}", **{"timeout": _TIMEOUT, **more})
+        except (httpx.HTTPError, OSError):
             return None
 
     def _tell(self, what: str, about: str) -> None:

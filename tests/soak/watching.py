@@ -48,7 +48,8 @@ class Watcher:
 
     def _follow(self) -> None:
         words = f"watch=true&allowWatchBookmarks=true&timeoutSeconds=5&resourceVersion={self.revision or ''}"
-        with httpx.stream("GET", f"{self._platform.control}{_MODULES}?{words}", timeout=20) as answer:
+        url = f"{self._platform.control}{_MODULES}?{words}"
+        with self._platform.administrator() as client, client.stream("GET", url, timeout=20) as answer:
             if answer.status_code == 410:
                 raise AssertionError("the watch was told that its revision is no longer kept")
             if answer.status_code != 200:
