@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterable
 from enum import StrEnum
 from typing import Final
 
+from pydantic import ConfigDict
+
 from schemas import names
 from schemas.meta import Model
 
@@ -45,8 +47,12 @@ class AuthRequirement(Model):
 class EffectivePolicy(Model):
     """The conjunction of all requirements on a route: a caller must satisfy every clause.
 
-    ``permissions`` and ``roles`` are in conjunctive normal form: a list of clauses, one word of each suffices.
+    ``permissions`` and ``roles`` are in conjunctive normal form: a list of clauses, one word of each suffices.  Unlike
+    everything else on the wire it is read strictly: a clause that a reader does not know must not be let go unasked, so
+    a route whose policy it cannot read whole is not served.
     """
+
+    model_config = ConfigDict(extra="forbid")
 
     authenticated: bool = True
     admin: bool = False

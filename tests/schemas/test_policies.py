@@ -1,8 +1,11 @@
 """Policies conjoin as logic does: checked against an evaluator that knows nothing of clauses."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from schemas.module import DesiredRoute
 from schemas.policies import OPEN, AuthLevel, AuthRequirement, EffectivePolicy, Match, conjoin
 
 WORDS = st.lists(st.sampled_from("abc"), max_size=3)
@@ -91,3 +94,14 @@ def test_only_a_route_that_says_none_is_open() -> None:
     assert conjoin(None, AuthRequirement(level=AuthLevel.NONE)) == OPEN
     assert OPEN.open
     assert not conjoin(AuthRequirement(), AuthRequirement(level=AuthLevel.NONE)).open
+
+
+def test_a_policy_with_a_clause_that_is_not_known_is_no_policy() -> None:
+    """Default deny: who cannot read all of a policy cannot say that it holds."""
+    with pytest.raises(ValidationError):
+        EffectivePolicy.model_validate({"authenticated": False, "addresses": [["10.0.0.0/8"]]})
+    route = {"methods": ["GET"], "path": "/a", "policy": {"authenticated": True, "until": "tomorrow"}}
+    with pytest.raises(ValidationError):
+        DesiredRoute.model_validate(route)
+    with pytest.raises(ValidationError):
+        DesiredRoute.model_validate({"methods": ["GET"], "path": "/a"})
