@@ -99,7 +99,7 @@ def _serve(host: surroundings.Host) -> int:
     while line := _line():
         request = InspectionRequest.model_validate_json(line)
         confining.allow(request.timeout_seconds)
-        faulthandler.dump_traceback_later(request.timeout_seconds * 0.8, file=2)
+        faulthandler.dump_traceback_later(request.timeout_seconds * 0.3, repeat=True, file=2)
         answer, after = _answer(request, host, before)
         if _getpid() != own:
             return 0  # the code forked, and this is not the process that was asked

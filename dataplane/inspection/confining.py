@@ -2,12 +2,14 @@
 
 Limits of what one module's code may take while it is inspected; not a wall against somebody who means harm.  As root a
 child gets a user id of its own, since root is held to no limit of processes and could lift the others; it keeps only
-the right to read what we read.  Otherwise the limit counts all that our user runs already.  Called by
-`dataplane.inspection.children` in a child, before anything of an author's runs.
+the right to read what we read.  Otherwise it gets a user namespace, in which its processes are counted by themselves;
+where there are none, the limit counts all that our user runs already.  Called by `dataplane.inspection.children` in a
+child, before anything of an author's runs.
 """
 
 import ctypes
 import os
+import re
 import resource
 import signal
 import time
@@ -38,6 +40,8 @@ _MAY_CHANGE: Final = 1 << 7
 """``CAP_SETUID``."""
 _CAPABILITIES: Final = 0x20080522
 """The version of capset(2)."""
+_NEW_USERS: Final = 0x10000000
+"""``CLONE_NEWUSER`` of unshare(2)."""
 
 _libc: Final = ctypes.CDLL(None, use_errno=True)
 
@@ -49,7 +53,8 @@ def reap() -> None:
 
 def confine(number: int) -> None:
     """Take the user of the child ``number`` where we may, die with the parent, and set the limits."""
-    processes = PROCESSES if _change_user(_FIRST_UID + number % _UIDS) else _tasks(os.getuid()) + PROCESSES
+    alone = _change_user(_FIRST_UID + number % _UIDS) or _enter_namespace(os.getuid(), os.getgid())
+    processes = PROCESSES if alone else _tasks(os.getuid()) + PROCESSES
     reap()
     _libc.prctl(_NO_NEW_RIGHTS, 1, 0, 0, 0)
     _libc.prctl(_DIE_WITH_PARENT, signal.SIGKILL)
@@ -86,6 +91,18 @@ def _change_user(uid: int) -> bool:
     rights = (ctypes.c_uint32 * 6)(_MAY_READ, _MAY_READ, 0, 0, 0, 0)
     _libc.capset(header, rights)
     _libc.prctl(_DUMPABLE, 1, 0, 0, 0)
+    return True
+
+
+def _enter_namespace(uid: int, gid: int) -> bool:
+    """Be the same user in a namespace of one's own; processes are counted by namespace and user since Linux 5.14."""
+    if tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) < (5, 14) or uid == 0:
+        return False
+    if _libc.unshare(_NEW_USERS) != 0:
+        return False  # many a container forbids it
+    Path("/proc/self/setgroups").write_text("deny")
+    Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+    Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
     return True
 
 

@@ -309,7 +309,6 @@ async def test_code_that_does_not_end_is_ended_at_its_time_and_others_do_not_wai
     for case, report in hanging.items():
         assert (await report).reason == "InspectionTimedOut", case
         assert "did not finish within 2 s" in report.result().message, case
-    assert hanging["loop"].result().message.startswith("m.py:")
     await inspect.bystander()
     await until(lambda: len(inspect.processes()) <= 1, timeout=30.0)
 
