@@ -1,16 +1,16 @@
 """Request bodies: how long they may be, of which type, and how they become values.
 
-JSON is read strictly (RFC 8259, I-JSON): UTF-8, no member twice, no NaN.  What a document may hold is admission's
-question.  Called by the writing handlers; every refusal is an `answering.Refusal` with the code that fits.
+JSON is read strictly (RFC 8259, I-JSON): UTF-8, no member twice, no NaN, no number that nothing holds.  What a document
+may hold is admission's question.  Called by the writing handlers; every refusal is an `answering.Refusal` with the code
+that fits.
 """
 
-import json
 from typing import Any, Final
 
 from starlette.requests import Request
 
 from controlplane import errors
-from controlplane.admission import composing
+from controlplane.admission import composing, jsonreading
 from controlplane.api import answering
 from schemas.meta import Json
 
@@ -59,8 +59,8 @@ async def read(request: Request, limit: int) -> bytes:
 def decode(data: bytes) -> Any:
     """JSON bytes as a value (400)."""
     try:
-        return json.loads(data.decode(), object_pairs_hook=_members, parse_constant=_constant)
-    except (ValueError, RecursionError) as error:
+        return jsonreading.decode(data.decode())
+    except ValueError as error:
         raise answering.Refusal(400, f"the body is no proper JSON: {str(error)[:200]}") from error
 
 
@@ -91,16 +91,3 @@ def applied_document(data: bytes) -> Json:
 
 def _too_large(limit: int) -> answering.Refusal:
     return answering.Refusal(413, f"the body is larger than {limit:,} bytes; send less at once")
-
-
-def _members(pairs: list[tuple[str, Any]]) -> Json:
-    members = dict(pairs)
-    if len(members) != len(pairs):
-        names = [name for name, _ in pairs]
-        double = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the member {double[:80]!r} stands twice in one object")
-    return members
-
-
-def _constant(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON number")

@@ -112,8 +112,8 @@ class RowEdits:
         """Take edits together; one that makes us fail is found by taking each alone."""
         if not edits:
             return []
-        plans = await self._store.read(lambda reading: [_planned(reading, edit) for edit in edits])
         try:
+            plans = await self._store.read(lambda reading: [_planned(reading, edit) for edit in edits])
             await self._carry_out(plans)
         except errors.ModplaneError:
             raise

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from controlplane import errors
+from controlplane.admission import bounds, jsonreading
 from controlplane.store.records import Record
 from schemas import names
 from schemas.meta import Json
@@ -152,8 +153,14 @@ def _json(row: Row, column: str, field: str, shape: type, problems: list[Violati
     value = row.get(column)
     pointer = f"/spec/{field}" if field else "/spec"
     if isinstance(value, str):
+        if len(value) > bounds.MAX_BYTES:
+            message = (
+                f"column {column} has {len(value):,} characters, but a document may have {bounds.MAX_BYTES:,} bytes"
+            )
+            problems.append(Violation(pointer=pointer, message=message, reason="DocumentTooLarge"))
+            return shape()
         try:
-            value = json.loads(value)
+            value = jsonreading.decode(value)
         except ValueError as error:
             problems.append(Violation(pointer=pointer, message=f"column {column} is not JSON: {error}"))
             return shape()

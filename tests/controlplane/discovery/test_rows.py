@@ -304,3 +304,35 @@ def test_groups_keep_the_order_of_each_row() -> None:
     ]
     groups = [[found.id for found in group] for group in rows._groups(edits)]
     assert groups == [[1, 2], [3], [4], [5], [6]]
+
+
+NONSENSE = {
+    "[" * 30_000: "nested too deep",
+    '{"a": ' + "[" * 40 + "]" * 40 + "}": "deeper than 32 levels",
+    '{"a": ' + "7" * 5_000 + "}": "more than 60 characters",
+    '{"a": NaN}': "NaN is no JSON number",
+    '{"a": 1, "a": 2}': "'a' stands twice",
+    '{"a": "' + "x" * 70_000 + '"}': "has 70,009 characters",
+    '{"a": "\\u0000"}': "U+0000",
+    '{"a": "secret://No Name"}': "/spec/config/a",
+    "[1]": "has to hold a JSON object",
+    "{": "is not JSON",
+}
+
+
+@pytest.mark.parametrize("text", NONSENSE, ids=lambda text: str(text)[:20])
+async def test_nonsense_in_a_column_fails_that_row_alone_with_the_limits_of_a_manifest(world: World, text: str) -> None:
+    with database(world) as connection:
+        for name, config in (("good", "{}"), ("bad", text), ("also-good", "{}")):
+            connection.execute(
+                "INSERT INTO analytics_modules (id, name, module_type, entry_point, default_config)"
+                " VALUES (?, 'x', 'core', 'small:Small', ?)",
+                (name, config),
+            )
+    assert await world.rows.sweep() == 3
+    error = await world.store.read(lambda reading: reading.row_error("bad"))
+    assert error is not None
+    assert NONSENSE[text] in error
+    assert (await world.module("good")).spec["config"] == {}
+    assert (await world.module("also-good")).spec["config"] == {}
+    assert await world.store.read(lambda reading: reading.get("Module", "bad")) is None
