@@ -6,12 +6,17 @@ Order is (epoch, revision), compared per key; never generation.  Pure, but for n
 import hashlib
 import json
 from collections.abc import Iterable
-from typing import Any, Final
+from typing import Annotated, Any, Final, TypeAlias
+
+from pydantic import Field
 
 from schemas.meta import Model
 
 SCHEMA: Final = 1
 """The document format that this code writes and the newest that it reads."""
+
+Counted: TypeAlias = Annotated[int, Field(ge=0, lt=1 << 63)]
+"""What the store counts with, and every database of ours can hold."""
 
 _MODULUS: Final = 1 << 128
 
@@ -23,9 +28,9 @@ class DesiredDocument(Model):
     kind: str
     name: str
     uid: str
-    generation: int
-    epoch: int
-    revision: int
+    generation: Counted
+    epoch: Counted
+    revision: Counted
     digest: str
     """sha256 of ``payload`` (UTF-8), as ``sha256:<hex>``."""
     payload: str = ""
@@ -55,9 +60,9 @@ class Head(Model):
 
     schema_: int = SCHEMA
     store: str
-    epoch: int
-    revision: int
-    count: int
+    epoch: Counted
+    revision: Counted
+    count: Counted
     hash: str
     kid: str | None = None
     sig: str | None = None
