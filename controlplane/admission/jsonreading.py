@@ -1,18 +1,16 @@
 """One JSON document (RFC 8259), read without recursion and with the place of everything.
 
 Always holds: a good document costs one pass of the standard library's decoder; only when something is wrong, or
-somebody asks for a place, our own slow reader goes over the text.  Called by `composing`; bodies of requests and
-columns of rows are read with `decode`.
+somebody asks for a place, our own slow reader goes over the text.  Called by `composing`.
 """
 
-import collections
 import json
 import re
 from typing import Any, Final
 
 from controlplane.admission import bounds
 from controlplane.admission.growing import Growth, Stop
-from controlplane.admission.yamlreading import NUMBER_MAX
+from schemas.kits.strictjson import NUMBER_MAX
 
 _TOKEN: Final = re.compile(
     r'[ \t\r\n]*(?:(?P<text>"(?:[^"\\\x00-\x1f]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4})*")'
@@ -42,21 +40,6 @@ def read_fast(text: str, growth: Growth) -> bool:
     return True
 
 
-def decode(text: str) -> Any:
-    """A value, read as strictly as a document but without places and limits; ValueError says what is wrong.
-
-    For bodies and columns, whose size is bounded before and whose contents are looked at by `validating` after.
-    """
-    try:
-        return json.loads(
-            text, object_pairs_hook=_told_pairs, parse_constant=_told_no, parse_int=_integer, parse_float=_fraction
-        )
-    except RecursionError:
-        raise ValueError("objects and lists are nested too deep") from None
-    except _Doubt:
-        raise ValueError(f"it holds a number that is too big, or of more than {NUMBER_MAX} characters") from None
-
-
 def read(text: str, growth: Growth) -> None:
     """Read one document into ``growth``; problems are noted there, nothing is raised."""
     try:
@@ -70,19 +53,6 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) != len(pairs):
         raise _Doubt
     return made
-
-
-def _told_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        counted = collections.Counter(name for name, _ in pairs)
-        double, _ = counted.most_common(1)[0]
-        raise ValueError(f"the member {double[:80]!r} stands twice in one object")
-    return made
-
-
-def _told_no(text: str) -> Any:
-    raise ValueError(f"{text} is no JSON number")
 
 
 def _no(text: str) -> Any:

@@ -16,6 +16,7 @@ from yaml.error import MarkedYAMLError, YAMLError
 
 from controlplane.admission import bounds
 from controlplane.admission.growing import Growth, Stop
+from schemas.kits.strictjson import NUMBER_MAX
 
 _WORDS: Final[dict[str, Any]] = {
     "": None,
@@ -55,8 +56,6 @@ _MARKS: Final = ("&", "*", "!", "<<")
 _SCALAR, _ALIAS, _DOCUMENT = events.ScalarEvent, events.AliasEvent, events.DocumentStartEvent
 _MAPPING, _MAPPING_END = events.MappingStartEvent, events.MappingEndEvent
 _SEQUENCE, _SEQUENCE_END = events.SequenceStartEvent, events.SequenceEndEvent
-NUMBER_MAX: Final = 60
-"""Characters of a number; longer ones are text by mistake."""
 
 
 def read_fast(text: str, growth: Growth) -> bool:

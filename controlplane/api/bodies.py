@@ -10,8 +10,9 @@ from typing import Any, Final
 from starlette.requests import Request
 
 from controlplane import errors
-from controlplane.admission import composing, jsonreading
+from controlplane.admission import composing
 from controlplane.api import answering
+from schemas.kits import strictjson
 from schemas.meta import Json
 
 JSON: Final = "application/json"
@@ -59,7 +60,7 @@ async def read(request: Request, limit: int) -> bytes:
 def decode(data: bytes) -> Any:
     """JSON bytes as a value (400)."""
     try:
-        return jsonreading.decode(data.decode())
+        return strictjson.decode(data.decode())
     except ValueError as error:
         raise answering.Refusal(400, f"the body is no proper JSON: {str(error)[:200]}") from error
 

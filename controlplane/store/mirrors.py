@@ -10,14 +10,16 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from controlplane import errors
-from controlplane.admission import bounds, jsonreading
 from controlplane.store.records import Record
 from schemas import names
+from schemas.kits import strictjson
 from schemas.meta import Json
 from schemas.problems import Violation
 
 Row = Mapping[str, Any]
 
+COLUMN_MAX: Final = 64 * 1024
+"""Characters of a column: a whole document may have so many bytes."""
 _MODULE_TEXTS: Final = {
     "name": "displayName",
     "description": "description",
@@ -153,14 +155,12 @@ def _json(row: Row, column: str, field: str, shape: type, problems: list[Violati
     value = row.get(column)
     pointer = f"/spec/{field}" if field else "/spec"
     if isinstance(value, str):
-        if len(value) > bounds.MAX_BYTES:
-            message = (
-                f"column {column} has {len(value):,} characters, but a document may have {bounds.MAX_BYTES:,} bytes"
-            )
+        if len(value) > COLUMN_MAX:
+            message = f"column {column} has {len(value):,} characters, but {COLUMN_MAX:,} are allowed"
             problems.append(Violation(pointer=pointer, message=message, reason="DocumentTooLarge"))
             return shape()
         try:
-            value = jsonreading.decode(value)
+            value = strictjson.decode(value)
         except ValueError as error:
             problems.append(Violation(pointer=pointer, message=f"column {column} is not JSON: {error}"))
             return shape()
