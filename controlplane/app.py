@@ -24,7 +24,7 @@ import uvicorn
 import uvloop
 
 from controlplane import errors, settings, writing
-from controlplane.api import apps, authenticating
+from controlplane.api import apps, authenticating, revoking
 from controlplane.discovery import discovering, rows, watching
 from controlplane.inspection import inspecting
 from controlplane.messaging import comparing, messengers
@@ -154,7 +154,8 @@ class ControlPlane:
             inbox="controlplane",
         )
         self._verifier = _verifier(chosen, clock)
-        self._keys = Tasks(clock)
+        self._revocations = revoking.Revocations(store)
+        self._guards = Tasks(clock)
         self._engines = Engines(chosen, store, clock, self._link)
         self._checks: dict[str, tuple[bool, datetime]] = {}
 
@@ -172,6 +173,7 @@ class ControlPlane:
             callers=authenticating.Callers(
                 self._verifier,
                 self._clock,
+                self._revocations.revoked,
                 anonymous=self._chosen.anonymous,
                 ttl=self._chosen.auth_cache_ttl,
                 tokens=self._chosen.auth_cache_tokens,
@@ -180,8 +182,10 @@ class ControlPlane:
         )
         server = _Server(api)
         self._link.start()
+        await self._revocations.load()
+        self._guards.supervise(self._revocations.run, "follow revocations")
         for name, issuer in self._verifier.issuers.items():
-            self._keys.supervise(issuer.keys.run, f"keys of {name}")
+            self._guards.supervise(issuer.keys.run, f"keys of {name}")
         await self._engines.inspector.start()
         serving = asyncio.create_task(server.serve(sockets=[door]), name="api")
         leading = asyncio.create_task(
@@ -198,7 +202,7 @@ class ControlPlane:
         leading.cancel()
         await asyncio.wait({leading})
         await self._engines.stop()
-        await self._keys.stop()
+        await self._guards.stop()
         await self._link.close()
         await self._engines.inspector.close()
         await self._engines.leadership.release()

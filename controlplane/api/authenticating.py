@@ -6,16 +6,18 @@ A verified token is remembered by its SHA-256 for some minutes, and no longer th
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from controlplane.api import answering, authorising
 from schemas.kits.clocks import Clock
+from schemas.kits.tokens.claims import Verified
 from schemas.kits.tokens.refusing import TokenRefused
 from schemas.kits.tokens.verifying import Proof, TokenVerifier
 from schemas.principals import Principal
 
 Caller = tuple[Principal | None, authorising.Role | None]
+Revoked = Callable[[Principal, float], bool]
 
 _LONGEST: Final = 8 * 1024
 _CHALLENGE: Final = {"www-authenticate": 'Bearer realm="modplane"'}
@@ -29,12 +31,17 @@ class Callers:
         self,
         verifier: TokenVerifier,
         clock: Clock,
+        revoked: Revoked,
         *,
         anonymous: authorising.Role | None = None,
         ttl: float = 300.0,
         tokens: int = 1_000,
     ) -> None:
-        """``anonymous``: the role of those who bring no token; ``ttl``: seconds for which a token is remembered."""
+        """``revoked``: whether a caller whose token was issued then is shut out.
+
+        ``anonymous``: the role of those who bring no token; ``ttl``: seconds for which a token is remembered.
+        """
+        self._revoked = revoked
         self._verifier = verifier
         self._clock = clock
         self._anonymous = anonymous
@@ -52,10 +59,12 @@ class Callers:
         scheme, _, token = given[0].partition(b" ")
         if scheme.lower() != b"bearer" or not token or len(token) > _LONGEST:
             raise answering.Refusal(401, "Authorization has to be: Bearer TOKEN", headers=_CHALLENGE)
-        principal = await self._verified(token)
-        return principal, authorising.role_of(principal)
+        verified = await self._verified(token)
+        if self._revoked(verified.principal, verified.issued_at):
+            raise answering.Refusal(401, "the token was revoked", headers=_REFUSED)
+        return verified.principal, authorising.role_of(verified.principal)
 
-    async def _verified(self, token: bytes) -> Principal:
+    async def _verified(self, token: bytes) -> Verified:
         key, now = hashlib.sha256(token).digest(), self._clock.now().timestamp()
         proof, until = self._known.pop(key, (None, 0.0))
         if proof is None or not proof.holds or now >= until:
@@ -68,7 +77,7 @@ class Callers:
         self._known[key] = proof, until
         while len(self._known) > self._tokens:
             self._known.popitem(last=False)
-        return proof.verified.principal
+        return proof.verified
 
 
 def missing(role: authorising.Role, caller: Principal | None, had: authorising.Role | None) -> answering.Refusal:

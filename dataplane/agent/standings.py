@@ -15,7 +15,7 @@ from typing import Final, TypeAlias, TypeVar
 from pydantic import ValidationError
 
 from dataplane.errors import DocumentRefused
-from dataplane.gateway import flags, revocations, tenants
+from dataplane.gateway import flags, tenants
 from dataplane.gateway.standing import Standing
 from schemas import names
 from schemas.documents import DesiredDocument
@@ -23,7 +23,7 @@ from schemas.flag import FlagDefinition
 from schemas.kits.clocks import Clock
 from schemas.kits.tasks import Tasks
 from schemas.organisation import DesiredOrganisation
-from schemas.revocation import RevocationSpec
+from schemas.revocation import RevocationSet, RevocationSpec
 
 T = TypeVar("T", FlagDefinition, DesiredOrganisation, RevocationSpec)
 
@@ -85,7 +85,7 @@ class Standings:
         self._tasks = Tasks(clock)
         self._flags = flags.FlagSet()
         self._tenants = tenants.TenantSet() if reveal is None else tenants.TenantSet(reveal=reveal)
-        self._revocations = revocations.RevocationSet()
+        self._revocations = RevocationSet()
         self._wanted = self._placed = Standing()
         self._placing: asyncio.Task[None] | None = None
 

@@ -1,5 +1,6 @@
 """Nobody does more than the token's role allows, and tenants have no say over the platform."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from controlplane.api import authenticating, authorising, guarding
+from controlplane.api import authenticating, authorising, guarding, revoking
 from controlplane.api.authorising import Role
 from schemas import kinds, names
 from schemas.kits.tokens import development
@@ -17,6 +18,7 @@ from schemas.kits.tokens.verifying import Issuer, Verifier
 from schemas.principals import Principal
 from tests.doubles import apiparts
 from tests.doubles.clock import FakeClock
+from tests.doubles.polling import until
 
 MODULE = {"metadata": {"name": "orders"}, "spec": {"entryPoint": "mod:Module", "source": {"path": "mod"}}}
 TENANT = {"metadata": {"name": "acme"}, "spec": {}}
@@ -28,13 +30,14 @@ class Door:
     def __init__(self, folder: Path, parts: apiparts.Parts) -> None:
         development.ensure(folder)
         self.folder = folder
+        self.revocations = revoking.Revocations(parts.store)
         self.clock = FakeClock()
         expected = Expectation(
             development.ISSUER, development.AUDIENCE, 10.0, 3600.0 * 24, "org", "roles", "permissions"
         )
         keys = FileKeys(development.key_set(folder), development.ALGORITHM, self.clock, development=True)
         self.verifier = Verifier([Issuer(expected, development.ALGORITHM, keys)])
-        self.callers = authenticating.Callers(self.verifier, self.clock, ttl=300.0, tokens=4)
+        self.callers = authenticating.Callers(self.verifier, self.clock, self.revocations.revoked, ttl=300.0, tokens=4)
         transport = httpx.ASGITransport(app=guarding.Guard(parts.api.app, self.callers))
         self.client = httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:7400")
 
@@ -149,6 +152,37 @@ async def test_a_remembered_token_goes_with_its_key(door: Door) -> None:
     assert (await door.ask("GET", apiparts.MODULES, token)).status_code == 401
 
 
+async def test_a_revoked_token_is_refused_also_while_it_is_remembered(door: Door) -> None:
+    """Whoever it names is shut out from the commit on, and comes back when the revocation goes."""
+    token, other = door.token("admin", subject="eve"), door.token("admin")
+    await door.revocations.load()
+    following = asyncio.ensure_future(door.revocations.run())
+    try:
+        assert (await door.ask("GET", apiparts.MODULES, token)).status_code == 200
+        path = f"{names.API_PREFIX}/revocations"
+        body = {"metadata": {"name": "eve"}, "spec": {"issuer": development.ISSUER, "subject": "eve"}}
+        assert (await door.ask("POST", path, other, body)).status_code == 201
+
+        async def answers(code: int) -> bool:
+            return (await door.ask("GET", apiparts.MODULES, token)).status_code == code
+
+        await until(lambda: answers(401))
+        assert (await door.ask("DELETE", f"{path}/eve", other)).status_code == 200
+        await until(lambda: answers(200))
+    finally:
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+
+
+async def test_revocations_of_before_the_start_count(door: Door) -> None:
+    body = {"metadata": {"name": "eve"}, "spec": {"issuer": development.ISSUER, "subject": "eve"}}
+    await door.ask("POST", f"{names.API_PREFIX}/revocations", door.token("admin"), body)
+    token = door.token("admin", subject="eve")
+    assert (await door.ask("GET", apiparts.MODULES, token)).status_code == 200
+    await door.revocations.load()
+    assert (await door.ask("GET", apiparts.MODULES, token)).status_code == 401
+
+
 async def test_however_many_tokens_come_few_are_remembered(door: Door) -> None:
     for number in range(20):
         assert (await door.ask("GET", apiparts.MODULES, door.token("viewer", subject=f"s{number}"))).status_code == 200
@@ -156,7 +190,7 @@ async def test_however_many_tokens_come_few_are_remembered(door: Door) -> None:
 
 
 async def test_who_brings_no_token_may_what_the_operator_says(door: Door, parts: apiparts.Parts) -> None:
-    callers = authenticating.Callers(door.verifier, door.clock, anonymous=Role.VIEWER)
+    callers = authenticating.Callers(door.verifier, door.clock, lambda *_: False, anonymous=Role.VIEWER)
     transport = httpx.ASGITransport(app=guarding.Guard(parts.api.app, callers))
     async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:7400") as client:
         assert (await client.get(apiparts.MODULES)).status_code == 200

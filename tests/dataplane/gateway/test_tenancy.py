@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dataplane.gateway import deciding, dispatching, flags, revocations, tenants
+from dataplane.gateway import deciding, dispatching, flags, tenants
 from dataplane.gateway.authenticating import Authenticator
 from dataplane.gateway.standing import Standing
 from dataplane.sdk import CurrentPrincipal, OrganisationConfiguration, feature_flag, feature_value
@@ -18,7 +18,7 @@ from schemas.kits.tokens.verifying import Verifier
 from schemas.meta import Json
 from schemas.module import Tenancy
 from schemas.organisation import DesiredOrganisation
-from schemas.revocation import RevocationSpec
+from schemas.revocation import RevocationSet, RevocationSpec
 from tests.dataplane.gateway.conftest import Gateway
 from tests.doubles.asgi import Answer, call
 from tests.doubles.callers import Believer, header
@@ -218,7 +218,7 @@ async def test_a_revocation_shuts_out_who_is_remembered() -> None:
     gateway.stand(flags=flags.FlagSet().with_changes({"beta": ON}))
     assert (await gateway.get("beta", "/", "ann@acme")).status == 200
     assert (await gateway.get("beta", "/", "bob@acme")).status == 200
-    revoked = revocations.RevocationSet().with_changes({"r": RevocationSpec(issuer="test", subject="ann")})
+    revoked = RevocationSet().with_changes({"r": RevocationSpec(issuer="test", subject="ann")})
     gateway.stand(revocations=revoked)
     assert (await gateway.get("beta", "/", "ann@acme")).status == 401
     assert (await gateway.get("beta", "/", "bob@acme")).status == 200

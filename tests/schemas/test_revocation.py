@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dataplane.gateway import revocations
 from schemas.principals import Principal
-from schemas.revocation import RevocationSpec
+from schemas.revocation import RevocationSet, RevocationSpec
 
 ISSUED = 1_000_000.0
 
@@ -20,8 +19,8 @@ def caller(**more: object) -> Principal:
     return Principal(expires=ISSUED + 60, **{**known, **more})  # type: ignore[arg-type]  # a test's own words
 
 
-def of(*specs: RevocationSpec) -> revocations.RevocationSet:
-    return revocations.RevocationSet().with_changes({f"r{n}": each for n, each in enumerate(specs)})
+def of(*specs: RevocationSpec) -> RevocationSet:
+    return RevocationSet().with_changes({f"r{n}": each for n, each in enumerate(specs)})
 
 
 @pytest.mark.parametrize(
@@ -66,7 +65,7 @@ SPECS = st.sampled_from(
 def test_somebody_is_shut_out_as_long_as_any_revocation_says_so(
     steps: list[tuple[str, RevocationSpec | None]],
 ) -> None:
-    found, there = revocations.RevocationSet(), dict[str, RevocationSpec]()
+    found, there = RevocationSet(), dict[str, RevocationSpec]()
     for name, each in steps:
         found = found.with_changes({name: each})
         there.pop(name, None)
