@@ -512,6 +512,7 @@ def replace(path: Path, raw: bytes) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a17_ten_thousand_unknown_key_ids(vault: Vault) -> None:
     good = token()
     _, body, mark = good.split(".")
