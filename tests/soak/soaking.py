@@ -223,10 +223,14 @@ class Soak:
         for process in family:
             with contextlib.suppress(psutil.Error):
                 process.resume()
-        self.platform.stop(timeout=60)
-        _, alive = psutil.wait_procs(family, timeout=10)
-        for process in alive:
-            process.kill()
+        alive = family
+        try:
+            self.platform.stop(timeout=60)
+            _, alive = psutil.wait_procs(family, timeout=10)
+        finally:
+            for process in alive:
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
         if alive:
             raise Failed(f"left behind: {[process.pid for process in alive]}")
 
