@@ -149,6 +149,7 @@ def _in_a_worker(folder: Path) -> str:
         servers = [
             bare,
             dispatch.worker(platform, "open", f"{base}/open"),
+            dispatch.worker(platform, "open, with the token's header", f"{base}/open", headers=token),
             dispatch.worker(platform, "guarded, remembered", f"{base}/guarded", headers=token),
             dispatch.worker(platform, "guarded, one flag, remembered", f"{base}/flagged", headers=token),
             dispatch.worker(platform, "guarded, no token", f"{base}/guarded", 401),
