@@ -237,19 +237,25 @@ def test_two_modules_of_one_code_share_one_inspection(simulate: Simulate) -> Non
     simulate(scenario)
 
 
-def test_only_so_many_inspections_run_at_a_time_and_a_slow_one_is_told(simulate: Simulate) -> None:
+@pytest.mark.parametrize(
+    ("seconds", "busiest"), [(examining.HOLD / 2, examining.AT_ONCE), (examining.HOLD * 6, examining.AT_ONCE + 4)]
+)
+def test_only_so_many_quick_inspections_run_at_a_time_and_slow_ones_are_told_and_hold_up_nobody(
+    simulate: Simulate, seconds: float, busiest: int
+) -> None:
     numbers = range(1, examining.AT_ONCE + 5)
 
     async def scenario(world: World) -> None:
         await settled(world)
         for number in numbers:
             await world.apply(f"m{number}", module_spec(number))
-        await world.until(lambda: world.reason(f"m{numbers[-1]}", "Valid") == "Unknown:Inspecting")
+        if seconds > examining.HOLD:
+            await world.until(lambda: world.reason(f"m{numbers[-1]}", "Valid") == "Unknown:Inspecting")
         for number in numbers:
             await world.until_state(f"m{number}", "ACTIVE")
-        assert world.inspector.busiest == examining.AT_ONCE
+        assert world.inspector.busiest == busiest
 
-    simulate(scenario, inspection_seconds=3.0)
+    simulate(scenario, inspection_seconds=seconds)
 
 
 def test_a_route_that_another_module_holds_is_refused_and_had_when_it_is_released(simulate: Simulate) -> None:
