@@ -74,7 +74,7 @@ class Dispatcher:
             return
         route_path = path[end:] if end > 0 else ""
         method = WEBSOCKET if scope["type"] == "websocket" else scope["method"]
-        target = namespace.matcher.find(method, route_path)
+        target = namespace.matcher.find(method, route_path) if route_path != _HEALTH else None  # ours, templates or not
         if target is None:
             await _unmatched(scope, receive, send, namespace, route_path)
         elif target.served.trouble is not None:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import psutil
 
-from tests.bench import auth, bulk, dispatch, inspection, propagation, storm
+from tests.bench import auth, bulk, conflicts, dispatch, inspection, propagation, storm
 
 BENCHES = {
+    "conflicts": conflicts.run,
     "propagation": propagation.run,
     "dispatch": dispatch.run,
     "auth": auth.run,

@@ -239,6 +239,16 @@ async def test_health_of_a_namespace_is_worst_of_its_modules(gateway: Any) -> No
     assert (answer.status, answer.json) == (503, {"status": "unhealthy"})
 
 
+async def test_no_template_of_a_module_takes_the_health_of_its_namespace(gateway: Any) -> None:
+    def register(router: APIRouter) -> None:
+        router.add_api_route("/{anything}", lambda anything: anything, methods=["GET", "POST"])
+
+    await gateway.install(register)
+    assert (await call(gateway.app, "GET", f"{PREFIX}/healthy")).json == "healthy"
+    assert (await call(gateway.app, "GET", f"{PREFIX}/health")).json == {"status": "healthy"}
+    assert (await call(gateway.app, "POST", f"{PREFIX}/health")).status == 405
+
+
 async def test_a_mounted_application_gets_its_own_root_path(served: Any) -> None:
     answer = await call(served, "PROPFIND", f"{PREFIX}/files/a")
     assert answer.body == f"mounted {PREFIX}/files".encode()
