@@ -36,7 +36,9 @@ def test_the_parts_are_told_where_everything_is(started: list[supervising.System
     plane = " ".join(system.controlplane.command)
     assert f"--modules-path {tmp_path / 'here'}" in plane
     assert f"--data-dir {tmp_path / 'data'}" in plane
-    assert f"--nats-url {system.nats_url}" in plane
+    address = system.nats_url.rpartition("@")[2]
+    assert f"--nats-url nats://{address}" in plane
+    assert "reader:" not in plane
     assert [worker.name for worker in system.workers] == ["w0", "w1", "w2"]
     for worker in system.workers:
         assert f"--listen-fd {worker.pass_fds[0]}" in " ".join(worker.command)

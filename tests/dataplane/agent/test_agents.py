@@ -20,7 +20,7 @@ from schemas.flag import FlagDefinition
 from schemas.reports import LastGoodState, WorkerReport, WorkerState
 from tests.doubles import sources
 from tests.doubles.asgi import call
-from tests.doubles.keys import TRUSTED
+from tests.doubles.keys import TRUSTED, signed
 from tests.doubles.leader import Leader
 from tests.doubles.nats import RunningNats, running_nats
 from tests.doubles.polling import until
@@ -470,12 +470,14 @@ async def test_flags_are_in_place_with_the_report_that_acknowledges_them_and_go_
     await rig.leader.tell("FeatureFlag", key, FlagDefinition(default_variant="on", kill_switch=True))
     await rig.reports(applied_revision=2)
     assert not on(rig, "beta")
-    bad = rig.leader.rows[key].model_copy(update={"revision": 99})
+    bad = signed(rig.leader.rows[key].model_copy(update={"revision": 3, "payload": "{}"}))
+    rig.leader.rows[key], rig.leader.revision = bad, 3
     await rig.leader.put(key, bad.model_dump_json(by_alias=True).encode())
-    report = await rig.reports(state=WorkerState.DEGRADED)
+    await rig.leader.prove()
+    report = await rig.reports(state=WorkerState.DEGRADED, applied_revision=3)
     assert report.message.startswith("what was there before flag.beta still counts, since it is refused: flag.beta: ")
     await rig.leader.tell("FeatureFlag", key, None)
-    await rig.reports(applied_revision=3, state=WorkerState.EMPTY)
+    await rig.reports(applied_revision=4, state=WorkerState.EMPTY)
     assert rig.host.snapshot.standing.flags.evaluate("beta", None, 0.0).reason == "FlagUnknown"
 
 
