@@ -16,7 +16,8 @@ is_plain: Final = re.compile(rb"/(?:" + _SEGMENT + rb"+(?:/" + _SEGMENT + rb"+)*
 """Whether a raw path needs no decoding and holds no empty or dot segment: the fast way in."""
 
 _ALLOWED: Final = re.compile(rb"/(?:%[0-9A-Fa-f]{2}|[A-Za-z0-9\-._~!$&'()*+,;=:@/])*\Z")
-_HIDDEN: Final = re.compile(r"%(?:2[eEfF]|5[cC]|00|25)")
+_HIDDEN: Final = re.compile(r"%[0-9A-Fa-f]{2}")
+"""In a decoded segment: what a second decoding would change."""
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]")
 _LITERAL_SEGMENTS: Final = 5
 """``api/v1/modules/{version}/{namespace}``: these are spelled in one way only."""

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from dataplane.runtime import masking
 from schemas.kits import logs
 from schemas.kits.options import LogFormat, LogLevel
+from tests.doubles import quiet
 
 PEM = "-----BEGIN KEY-----\nMIIBVwIBADANBgkqhkiG9w0BAQ\nabcdefghijklmnopqrstuvwxyz=\n-----END KEY-----\n"
 
@@ -118,5 +119,6 @@ def test_logs_hooks_and_prints_go_through_the_veil(style: LogFormat, monkeypatch
     finally:
         root.handlers[:] = before
         root.setLevel(level)
+        quiet.configure()
     assert "hunter22" not in below.getvalue()
     assert below.getvalue().count("secret://x") >= 4
