@@ -378,8 +378,11 @@ async def test_a_worker_process_stays_as_it_is_through_changes(workers: Any, num
         assert facts["unloading"]["unloaded"] == number
         assert facts["unloading"]["pinned"] == 0
         assert facts["report"]["pinned"] == 0
-        assert counted.num_threads() <= threads + 1
-        assert counted.num_fds() <= descriptors + 1
+
+        async def flat() -> bool:  # a save that is under way holds a journal and its folder for a moment
+            return counted.num_threads() <= threads + 1 and counted.num_fds() <= descriptors + 1
+
+        await until(flat, step=0.02)
         # a leak of one module with its classes costs about 70 KiB: 120 of them 8 MiB
         assert counted.memory_info().rss - memory < 6 * 2**20
         bundle = next(part for part in (await client.get(f"{own}/docs")).text.split('"') if "bundle" in part)
