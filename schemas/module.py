@@ -79,6 +79,20 @@ class HealthPolicy(Model):
     failure_threshold: Annotated[int, Field(ge=1, le=100)] = 3
 
 
+class BreakerPolicy(Model):
+    """When a worker stops handing calls to a module that fails most of them; kept by each worker for itself."""
+
+    error_percent: Annotated[int, Field(ge=1, le=100)] = 50
+    """Share of calls with 5xx or no answer in time from which on the circuit opens."""
+    slow_percent: Annotated[int, Field(ge=1, le=100)] = 80
+    """The same for calls whose answer took more than three quarters of ``limits.timeoutSeconds`` to begin."""
+    minimum_calls: Annotated[int, Field(ge=1, le=100_000)] = 20
+    """Fewer calls within the window say nothing."""
+    window_seconds: Annotated[float, Field(ge=1, le=600)] = 10
+    open_seconds: Annotated[float, Field(ge=1, le=600)] = 5
+    """How long an open circuit refuses calls before a few are let through; doubles while these fail, up to 60 s."""
+
+
 class Limits(Model):
     """What one module may take of a worker; kept by each worker for itself."""
 
@@ -105,6 +119,11 @@ class Rollout(Model):
     """How a new generation is taken into use."""
 
     bake_seconds: Annotated[int, Field(ge=0, le=86_400)] = 0
+    """How long a generation has to prove itself once it serves; 0: it is believed at once."""
+    error_percent: Annotated[int, Field(ge=1, le=100)] = 5
+    """Share of calls with 5xx or no answer in time above which a generation that is baking is given up."""
+    minimum_calls: Annotated[int, Field(ge=1, le=1_000_000)] = 20
+    """Fewer calls of all workers together say nothing about the share."""
 
 
 class Loading(StrEnum):
@@ -147,6 +166,7 @@ class ModuleSpec(Model):
     config_schema: Json = {}
     """JSON Schema that ``config`` has to satisfy; empty: anything."""
     health: HealthPolicy = HealthPolicy()
+    breaker: BreakerPolicy = BreakerPolicy()
     limits: Limits = Limits()
     placement: Placement = Placement()
     rollout: Rollout = Rollout()
@@ -164,12 +184,14 @@ class ModuleSpec(Model):
 
 
 class ServingStatus(Model):
-    """The newest generation that was ever programmed: what traffic gets."""
+    """A generation that was programmed."""
 
     generation: int
     digest: str = ""
     version: str = ""
     since: datetime
+    reason: str = ""
+    """Why it is this one, CamelCase: ``Newest``, or ``ReturnedToLastGood``."""
 
 
 class RouteStatus(Model):
@@ -191,12 +213,40 @@ class WorkerCounts(Model):
     lost: int = 0
 
 
+class CircuitState(StrEnum):
+    """Whether a worker hands calls to a module."""
+
+    CLOSED = "closed"
+    """It does."""
+    HALF_OPEN = "half_open"
+    """A few, to find out."""
+    OPEN = "open"
+    """None: they get 503 with Retry-After."""
+
+
+class HealthSummary(Model):
+    """What the workers' checks say of the generation that serves."""
+
+    unhealthy: int = 0
+    """On how many workers the module's own check fails."""
+    out: int = 0
+    """On how many of them its routes answer 503, since a fresh instance did not help."""
+    circuit: CircuitState = CircuitState.CLOSED
+    """The worst of any worker."""
+    last_check: datetime | None = None
+    """When the newest check was made that is known of; brought up to date with every other change of the status."""
+
+
 class ModuleStatus(Model):
     """What is seen of a module; written by the reconciler only."""
 
     state: ModuleState = ModuleState.DISCOVERED
     observed_generation: int = 0
     serving: ServingStatus | None = None
+    """What traffic gets: the newest generation that was ever programmed, or the last good one if that was given up."""
+    last_good: ServingStatus | None = None
+    """The newest generation that was programmed and has proved itself: where a newer one that fails returns to."""
+    health: HealthSummary | None = None
     conditions: list[Condition] = []
     routes: list[RouteStatus] = []
     workers: WorkerCounts = WorkerCounts()
@@ -236,6 +286,9 @@ class DesiredModule(Model):
     tenancy: Tenancy = Tenancy.SHARED
     config: Json = {}
     health: HealthPolicy = HealthPolicy()
+    breaker: BreakerPolicy = BreakerPolicy()
+    bake_seconds: int = 0
+    """Whether, and for how long, the control plane wants to know how the calls of this generation end."""
     limits: Limits = Limits()
     worker_selector: dict[str, str] = {}
     loading: Loading = Loading.EAGER

@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Literal
 
 from schemas.meta import Model, ObjectMeta
+from schemas.module import CircuitState
 
 
 class WorkerState(StrEnum):
@@ -43,6 +44,46 @@ class Rejected(Model):
     message: str
     serving_since: datetime | None = None
     """Since when the last good generation serves instead; None: nothing serves."""
+
+
+class HealthState(StrEnum):
+    """What a module's own check says, on one worker."""
+
+    UNKNOWN = "unknown"
+    """Not enough checks were made since it serves."""
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+
+
+class Ailing(Model):
+    """A module that serves here and is not known to be well."""
+
+    module: str
+    generation: int
+    """That serves."""
+    state: HealthState = HealthState.HEALTHY
+    reason: str = ""
+    """CamelCase, why the check fails; empty unless it does."""
+    message: str = ""
+    since: datetime
+    """When `state` was entered."""
+    rebuilds: int = 0
+    """How many fresh instances were made since then."""
+    out: bool = False
+    """Whether its routes answer 503 here, since a fresh instance did not help."""
+    circuit: CircuitState = CircuitState.CLOSED
+    circuit_message: str = ""
+    """What opened the circuit."""
+
+
+class Trial(Model):
+    """How the calls of a generation ended here so far that the control plane watches (``rollout.bakeSeconds``)."""
+
+    module: str
+    generation: int
+    calls: int = 0
+    errors: int = 0
+    """With 5xx, or without an answer in time."""
 
 
 class LastGoodState(StrEnum):
@@ -110,6 +151,10 @@ class WorkerReport(Model):
     leaving: bool = False
     pending: list[Pending] = []
     rejected: list[Rejected] = []
+    ailing: list[Ailing] = []
+    checked: dict[str, int] = {}
+    """Unix time of the last check of each module that has a check of its own."""
+    trials: list[Trial] = []
     sequence: int = 0
     """Counts reports within a boot."""
     loop_lag_seconds: float = 0.0

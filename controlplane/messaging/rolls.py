@@ -20,7 +20,7 @@ PROVEN_SECONDS: Final = 6.0
 FORGOTTEN_SECONDS: Final = 3600.0
 """A worker that was lost for so long is struck off."""
 
-_VOLATILE: Final = frozenset({"reported_at", "sequence", "loop_lag_seconds", "memory_bytes"})
+_VOLATILE: Final = frozenset({"reported_at", "sequence", "loop_lag_seconds", "memory_bytes", "checked", "trials"})
 
 
 @dataclass(frozen=True, slots=True)

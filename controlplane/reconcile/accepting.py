@@ -96,6 +96,8 @@ def desired_module(name: str, spec: ModuleSpec, report: InspectionReport) -> Des
         tenancy=spec.tenancy,
         config=spec.config,
         health=spec.health,
+        breaker=spec.breaker,
+        bake_seconds=spec.rollout.bake_seconds,
         limits=spec.limits,
         worker_selector=spec.placement.worker_selector,
         loading=spec.loading,

@@ -118,6 +118,9 @@ async def _run(
     if len(served.tasks) >= limits.max_concurrency:
         await _crowded(scope, receive, send, served)
         return
+    if (turn := served.pulse.admit(deadlines.now, scope["type"])) is None:
+        await _broken(scope, receive, send, served, deadlines.now())
+        return
     app = served.app
     assert app is not None, "a module without trouble has its application"
     inner = dict(scope)
@@ -132,6 +135,7 @@ async def _run(
     assert task is not None, "a request runs in a task"
     kind = limiting.Call if scope["type"] == "http" else limiting.Conversation
     call = kind(deadlines, limits, target, scope, receive, send, task)
+    call.turn = turn
     served.tasks.add(task)
     token = sharing.current.set(served.share)
     try:
@@ -150,6 +154,7 @@ async def _run(
         sharing.current.reset(token)
         deadlines.leave(call)
         served.inside.left(task)
+        call.count()
 
 
 async def _failed(call: limiting.Call, error: BaseException) -> None:
@@ -170,6 +175,13 @@ async def _crowded(scope: Scope, receive: Receive, send: Send, served: Served) -
     most = served.desired.limits.max_concurrency
     detail = f"module {served.name} has {most} calls on this worker, as many as it may; try again"
     await answering.problem(scope, receive, send, 503, detail, limiting.RETRY_AFTER, retryable=True)
+
+
+async def _broken(scope: Scope, receive: Receive, send: Send, served: Served, now: float) -> None:
+    wait = served.pulse.breaker.retry_after(now)
+    detail = f"most calls of module {served.name} fail on this worker, so it is given a rest; try again in {wait} s"
+    headers = ((b"retry-after", str(wait).encode()),)
+    await answering.problem(scope, receive, send, 503, detail, headers, retryable=True)
 
 
 async def _troubled(scope: Scope, receive: Receive, send: Send, served: Served) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime
 import structlog
 
 from dataplane.gateway import counting, pinning, serving, snapshots, standing
-from dataplane.runtime import sharing
+from dataplane.runtime import asking, sharing
 from schemas.kits.clocks import Clock, SystemClock
 from schemas.kits.tasks import Tasks
 from schemas.module import DesiredModule
@@ -96,6 +96,29 @@ class Host:
             reason="" if served.trouble is None else served.trouble.reason,
         )
 
+    def trouble(self, name: str, uid: str, trouble: serving.Trouble | None) -> bool:
+        """Take a module that runs out of service, or back into it (None); whether there is one.
+
+        Its instance stays as it is, and so do the requests inside.
+        """
+        before = self.snapshot.modules.get(name)
+        if before is None or before.uid != uid or before.instance is None:
+            return False
+        served = before.troubled(trouble)
+        self.snapshot = self.snapshot.with_module(served)
+        before.release()
+        reason = "" if trouble is None else trouble.reason
+        logger.warning("module out of service" if trouble else "module back in service", module=name, reason=reason)
+        return True
+
+    async def check(self, name: str, uid: str, timeout: float) -> asking.Answer | None:
+        """What the own check of a module's instance says; None: there is no such instance, or it has no check."""
+        served = self.snapshot.modules.get(name)
+        if served is None or served.uid != uid or served.instance is None or not served.instance.has_check:
+            return None
+        with sharing.within(served.share):
+            return await served.instance.check(timeout)
+
     def stand(self, now: standing.Standing) -> None:
         """Publish other flags, tenants and revocations; decisions of the next request read them."""
         self.snapshot = self.snapshot.with_standing(now)
@@ -123,6 +146,8 @@ class Host:
 
     def _publish(self, served: serving.Served) -> None:
         before = self.snapshot.modules.get(served.name)
+        if before is not None and (before.uid, before.generation) == (served.uid, served.generation):
+            served.pulse = before.pulse
         served.since = self._clock.now()
         self.snapshot = self.snapshot.with_module(served)
         if before is not None:

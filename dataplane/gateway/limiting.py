@@ -120,8 +120,8 @@ class Call:
     """One HTTP request inside a module."""
 
     # of `_held` and `_left` nobody asks before the answer begins
-    __slots__ = ("_deadlines", "_held", "_left", "_receive", "_send", "_taken", "due", "limits", "scope", "stage",
-                 "target", "task")  # fmt: skip
+    __slots__ = ("_counted", "_deadlines", "_held", "_left", "_receive", "_send", "_taken", "begun", "due", "limits",
+                 "scope", "stage", "started", "status", "target", "task", "turn")  # fmt: skip
 
     _held: Message
     _left: int
@@ -143,9 +143,18 @@ class Call:
         self._receive = receive
         self._send = send
         self.task = task
-        self.due: float = deadlines.now() + limits.timeout_seconds
+        self.started = deadlines.now()
+        """When it began, by the monotonic clock."""
+        self.begun = 0.0
+        """When its answer began, where it was sent in pieces; 0: as a whole, or not at all."""
+        self.status = 0
+        """Of the answer; 0: there is none (yet), or none that says anything."""
+        self.due: float = self.started + limits.timeout_seconds
         """When it is over, by the monotonic clock."""
         self.stage = UNANSWERED
+        self.turn = 0
+        """Under which turn of the module's circuit it was let through; 0: that is closed."""
+        self._counted = False
         self._taken = 0
         deadlines.enter(self)
         if deadlines.resting:
@@ -191,6 +200,7 @@ class Call:
             length = length_of(message)
         except Illegal as fault:
             return self._refuse(str(fault))
+        self.status = message["status"]
         if length >= 0 and self.scope["method"] != "HEAD":
             self.stage = HELD
             self._left = length
@@ -198,7 +208,8 @@ class Call:
             return _nothing()
         self.stage = ANSWERING
         self._left = -1
-        self.due = self._deadlines.now() + self.limits.idle_timeout_seconds
+        self.begun = self._deadlines.now()
+        self.due = self.begun + self.limits.idle_timeout_seconds
         return self._send(message)
 
     def _body(self, message: Message) -> Awaitable[None]:
@@ -212,7 +223,9 @@ class Call:
         held = self.stage == HELD
         if more:
             self.stage = ANSWERING
-            self.due = self._deadlines.now() + self.limits.idle_timeout_seconds
+            now = self._deadlines.now()
+            self.begun = self.begun or now
+            self.due = now + self.limits.idle_timeout_seconds
         else:
             self.stage = ANSWERED
             self.due = _NEVER
@@ -234,12 +247,21 @@ class Call:
         self.stage = ENDED
         self.due = self._deadlines.now() + _PATIENCE_SECONDS
         if silent:
+            self.status = status
             await self._answer(status, detail)
 
     async def fail(self) -> None:
         """The module raised: 500, unless its answer has begun."""
+        self.status = 500
         if self.stage <= HELD:
             await self.end(500, answering.CRASHED)
+
+    def count(self) -> None:
+        """How it ended is known: tell it, once."""
+        if not self._counted:
+            self._counted = True
+            now = self._deadlines.now()
+            self.target.served.pulse.ended(self.status, (self.begun or now) - self.started, now, self.turn)
 
     async def _answer(self, status: int, detail: str) -> None:
         await answering.problem(self.scope, self._receive, self._send, status, detail)
@@ -249,6 +271,7 @@ class Call:
         if self.stage <= HELD:
             self._tell("request timed out", seconds=self.limits.timeout_seconds)
             await self.end(504, f"the module did not answer within {self.limits.timeout_seconds:g} s")
+            self.count()  # its thread may go on for ever
         elif self.stage == ANSWERING:
             self._tell("nothing moved, cut off", seconds=self.limits.idle_timeout_seconds)
             await self._cut()

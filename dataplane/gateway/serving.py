@@ -16,9 +16,9 @@ from fastapi import FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
 from starlette.routing import BaseRoute, Mount, WebSocketRoute
 
-from dataplane.gateway import answering, authorising, matching, reaching
+from dataplane.gateway import answering, authorising, matching, pulsing, reaching
 from dataplane.gateway.authorising import Requirement
-from dataplane.runtime import sharing
+from dataplane.runtime import asking, sharing
 from schemas.module import DesiredModule
 from schemas.paths import ANY_METHOD, WEBSOCKET
 from schemas.policies import EffectivePolicy
@@ -38,6 +38,8 @@ class Loaded(Protocol):
     generation: int
     desired: DesiredModule
     app: FastAPI
+    has_check: bool
+    """Whether the module has a check of its own."""
 
     @property
     def state(self) -> dict[str, Any]:
@@ -50,6 +52,10 @@ class Loaded(Protocol):
 
     async def stop(self, timeout: float) -> None:
         """Run its end; never raises for what the module does."""
+        ...
+
+    async def check(self, timeout: float) -> asking.Answer:
+        """What the module's own check says within ``timeout`` seconds; never raises for what it does."""
         ...
 
     def unload(self) -> "list[weakref.ref[Any]]":
@@ -117,7 +123,7 @@ class Inside:
 
 
 class Served:
-    """A module in service.  While it serves, only `inside` and `fragment` ever change."""
+    """A module in service.  While it serves, only `inside`, `fragment` and `pulse` ever change."""
 
     __slots__ = (
         "app",
@@ -129,6 +135,7 @@ class Served:
         "key",
         "name",
         "prefix",
+        "pulse",
         "routes",
         "share",
         "since",
@@ -163,6 +170,7 @@ class Served:
         self.key = (desired.api_version, desired.namespace)
         self.prefix = desired.prefix()
         self.routes = self._compiled(order or {})
+        self.pulse = pulsing.Pulse(desired)
         self.inside = Inside()
         self.tasks = self.inside.tasks
         self.fragment: Fragment | None = None
@@ -193,11 +201,19 @@ class Served:
         """
         served = copy.copy(self)
         served.generation, served.desired, served.fragment = generation, desired, None
+        served.pulse = pulsing.Pulse(desired, before=self.pulse)
         policies = {(method.upper(), route.path): route.policy for route in desired.routes for method in route.methods}
         served.routes = []
         for route in self.routes:
             policy = policies[route.methods[0], route.path]
             served.routes.append(replace(route, target=_target(served, route.path, policy, route.target.route)))
+        return served
+
+    def troubled(self, trouble: Trouble | None) -> "Served":
+        """The same running instance, out of service for ``trouble``, or, for None, in service again."""
+        served = copy.copy(self)
+        served.trouble, served.fragment = trouble, None
+        served.routes = [replace(route, target=replace(route.target, served=served)) for route in self.routes]
         return served
 
 

@@ -25,8 +25,8 @@ class Namespace:
 
     @property
     def healthy(self) -> bool:
-        """Whether every module here serves."""
-        return all(member.trouble is None for member in self.members)
+        """Whether every module here serves, and its own check does not say otherwise."""
+        return all(member.trouble is None and member.pulse.well for member in self.members)
 
 
 @dataclass(frozen=True, slots=True)

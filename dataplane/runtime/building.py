@@ -17,7 +17,7 @@ import structlog
 from fastapi import FastAPI
 
 from dataplane.errors import LoadFailed, StartFailed
-from dataplane.runtime import assembling, collecting, confiding, forgetting, lifespans
+from dataplane.runtime import asking, assembling, collecting, confiding, forgetting, lifespans
 from dataplane.runtime.importing import Code, library
 from dataplane.sdk import BaseModuleRouter
 from schemas import digests
@@ -68,6 +68,9 @@ class Instance:
         self.module: BaseModuleRouter = assembled.module
         self.state: dict[str, Any] = {}
         """What the module's lifespan yielded; each request's scope gets a copy."""
+        self.has_check = asking.has_check(assembled.module)
+        """Whether `check` asks anything of the module's own."""
+        self._asking = asking.Asking(assembled.module, code)
         self._code: Code | None = code
         self._life = lifespans.Life(f"{name}#{generation}", code, assembled.app, assembled.module, self.state)
 
@@ -80,11 +83,12 @@ class Instance:
 
     async def stop(self, timeout: float) -> None:
         """Run ``on_shutdown`` and the rest of the lifespan, cancelled after ``timeout`` seconds; never raises."""
+        self._asking.stop()
         await self._life.stop(timeout)
 
-    async def check_health(self) -> bool:
-        """What the module says of itself; raises what its check raises."""
-        return await lifespans.call(self.module.check_health) is not False
+    async def check(self, timeout: float) -> asking.Answer:
+        """What the module says of itself within ``timeout`` seconds; never raises for what its check does."""
+        return await self._asking.ask(timeout)
 
     def unload(self) -> list["weakref.ref[Any]"]:
         """Break the instance's cycles and drop its code if nobody else uses it; the instance is not usable after.
@@ -102,7 +106,7 @@ class Instance:
         self.routes = []
         self.state.clear()
         kind = weakref.ref(type(self.module))
-        del self.app, self.module, self._life
+        del self.app, self.module, self._life, self._asking
         if library.release(code):
             remains.append(kind)
             forgetting.forget_code(code)

@@ -5,6 +5,7 @@ Comes from: modules' code.  Goes to: `dataplane.runtime`, which reads what is de
 """
 
 from dataplane.sdk.calling import CurrentPrincipal, current_principal, optional_principal
+from dataplane.sdk.checking import HealthStatus
 from dataplane.sdk.declaring import require_module_auth
 from dataplane.sdk.metadata import ModuleMetadata, ModuleRouteConfig
 from dataplane.sdk.providing import AuthProvider
@@ -24,6 +25,7 @@ __all__ = [
     "AuthProvider",
     "BaseModuleRouter",
     "CurrentPrincipal",
+    "HealthStatus",
     "IModuleRouter",
     "ModuleMetadata",
     "ModuleRouteConfig",

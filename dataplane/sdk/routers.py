@@ -12,6 +12,7 @@ from typing import Any, Self
 from fastapi import APIRouter, FastAPI
 from fastapi.middleware import Middleware
 
+from dataplane.sdk.checking import HealthStatus
 from dataplane.sdk.metadata import ModuleMetadata
 
 
@@ -75,6 +76,10 @@ class BaseModuleRouter(IModuleRouter):
     async def on_shutdown(self) -> None:
         """After the last request of this generation; only if `on_startup` went well."""
 
-    async def check_health(self) -> bool | None:
-        """Whether the module can do its work; None or True: yes."""
+    async def check_health(self) -> HealthStatus | bool | None:
+        """Whether the module can do its work; None or True: yes.  An exception, or no answer in time: no.
+
+        Asked by the worker every ``spec.health.intervalSeconds``, beside requests.  Look at what the module depends
+        on, and do not wait for long: ``spec.health.timeoutSeconds``.
+        """
         return True

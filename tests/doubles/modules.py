@@ -10,6 +10,7 @@ from fastapi.routing import iter_route_contexts
 from starlette.routing import Mount, WebSocketRoute
 
 from dataplane.errors import StartFailed
+from dataplane.runtime import asking
 from schemas.module import DesiredModule, DesiredRoute
 from schemas.policies import OPEN, EffectivePolicy
 
@@ -49,6 +50,10 @@ class FakeInstance:
             **desired,
         )
         self.state: dict[str, Any] = {}
+        self.has_check = False
+        self.answer = asking.WELL
+        """What its check says."""
+        self.checks = 0
         self.starts = 0
         self.stops = 0
         self.unloads = 0
@@ -68,6 +73,10 @@ class FakeInstance:
 
     async def stop(self, timeout: float) -> None:
         self.stops += 1
+
+    async def check(self, timeout: float) -> asking.Answer:
+        self.checks += 1
+        return self.answer
 
     def unload(self) -> list[weakref.ref[Any]]:
         self.unloads += 1

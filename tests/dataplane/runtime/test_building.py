@@ -258,14 +258,15 @@ async def test_lifespans_and_hooks_run_in_order_and_hand_over_their_state(make: 
     await instance.start(5)
     assert instance.state == {"pool": 7}
     assert seen(instance) == ["enter", "up"]
-    assert await instance.check_health()
+    assert (await instance.check(5)).healthy
     await instance.stop(5)
     assert seen(instance) == ["enter", "up", "down", "leave"]
     await make(HOOKS, "m:M", [], config={}).stop(1)
 
 
 async def test_a_module_may_say_that_it_is_not_healthy(make: Make) -> None:
-    assert not await make(HOOKS, "m:M", [], config={"healthy": False}).check_health()
+    answer = await make(HOOKS, "m:M", [], config={"healthy": False}).check(5)
+    assert (answer.healthy, answer.reason) == (False, "CheckFailed")
 
 
 async def test_a_failing_start_is_told_with_its_line_and_ends_nothing_else(make: Make) -> None:

@@ -1,0 +1,52 @@
+"""How one module does on this worker: how its calls end, whether its circuit is closed, what its last check said.
+
+Written on the serving loop by `dataplane.gateway.dispatching`, once per call, and by `dataplane.gateway.hosting`;
+read from the agent's thread, which sees whole numbers.  A generation has its own counts; a fresh instance of the same
+generation goes on with them.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from dataplane.gateway.breaking import Breaker
+from schemas.module import CircuitState, DesiredModule
+
+SLOW: Final = 0.75
+"""Share of a call's time limit from which on its answer counts as slow."""
+
+
+class Pulse:
+    """The counts of one generation."""
+
+    __slots__ = ("_slow", "breaker", "calls", "errors", "well")
+
+    def __init__(self, desired: DesiredModule, before: "Pulse | None" = None) -> None:
+        """``before``: of the generation whose instance goes on serving under this one."""
+        self.calls = 0
+        """Requests that the module was given."""
+        self.errors = 0
+        """Those that ended with 5xx, or without an answer in time."""
+        self.well: bool = True if before is None else before.well
+        """What the module's own check said last; True until it has failed."""
+        self.breaker = Breaker(desired.breaker)
+        self._slow = desired.limits.timeout_seconds * SLOW
+
+    def admit(self, now: Callable[[], float], kind: str) -> int | None:
+        """Whether a call may be handed on: 0, or its turn as a probe; None: it may not.
+
+        A WebSocket (``kind``: the scope's type) is no probe, for it may last.
+        """
+        if self.breaker.state is CircuitState.CLOSED:
+            return 0
+        return (self.breaker.admit(now()) or None) if kind == "http" else None
+
+    def ended(self, status: int, took: float, now: float, turn: int) -> None:
+        """A call has left the module: with which status, 0 if nobody knows, and how long its answer took to begin."""
+        if not status:
+            self.breaker.withdraw(turn)
+            return
+        self.calls += 1
+        failed = status >= 500
+        if failed:
+            self.errors += 1
+        self.breaker.note(now, failed=failed, slow=took > self._slow, turn=turn)
