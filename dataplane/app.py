@@ -24,7 +24,9 @@ from dataplane.agent import agents
 from dataplane.gateway import dispatching, hosting, pages, providing, watching
 from dataplane.runtime import confiding, hosts, masking, sharing, turns
 from dataplane.settings import Settings, load
+from dataplane.telemetry import tracing
 from schemas.kits import endings, logs
+from schemas.kits import tracing as kit
 from schemas.kits.clocks import SystemClock
 from schemas.kits.signatures import TrustedKeys
 from schemas.kits.tokens import issuing
@@ -86,6 +88,9 @@ class Worker:
         self._watchdog: watching.Watchdog | None = None
         self._ending = asyncio.Event()
         self._failed = False
+        self._tracer = kit.open_tracer(
+            os.environ, "modplane-worker", {"service.instance.id": f"{settings.worker_id}/{self._boot}"}
+        )
         headers = [(HEADER, f"{settings.worker_id}/{self._boot}")] if settings.worker_header else []
         gateway = dispatching.Dispatcher(
             self._host,
@@ -93,7 +98,9 @@ class Worker:
             self._clock,
             guard.gate,
         )
-        self._server = doors.Server(gateway, own, headers=headers, keep_alive=settings.keep_alive_seconds)
+        self._server = doors.Server(
+            tracing.traced(gateway, self._tracer), own, headers=headers, keep_alive=settings.keep_alive_seconds
+        )
 
     async def run(self) -> int:
         """Serve until told to end."""
@@ -121,6 +128,7 @@ class Worker:
         await asyncio.wait({serving})
         await refreshing.stop()
         ended.cancel()
+        await asyncio.to_thread(self._tracer.close)
         return 1 if failed else 0
 
     def _make_agent(self) -> agents.Agent:
@@ -248,6 +256,7 @@ class Worker:
                 for served in self._host.snapshot.modules.values()
             ],
             "auth": self._guards.wire(),
+            "tracing": self._tracer.wire(),
             "draining": self._host.retiring,
             "unloading": self._host.departed.wire(),
             "loop": None if self._watchdog is None else self._watchdog.wire(),

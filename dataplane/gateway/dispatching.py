@@ -16,12 +16,13 @@ import structlog
 from starlette.types import Receive, Scope, Send
 
 from dataplane.gateway import answering, authenticating, authorising, deciding, hosting, limiting, paths, reaching
-from dataplane.gateway.authorising import Verdict
+from dataplane.gateway.authorising import Requirement, Verdict
 from dataplane.gateway.serving import Served, Target
-from dataplane.gateway.snapshots import Namespace
+from dataplane.gateway.snapshots import Namespace, Snapshot
 from dataplane.gateway.standing import Standing
 from dataplane.runtime import sharing
 from dataplane.sdk import calling, switching
+from dataplane.telemetry import tracing
 from schemas import names
 from schemas.kits.clocks import Clock, SystemClock
 from schemas.paths import WEBSOCKET
@@ -52,6 +53,7 @@ class Dispatcher:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request or WebSocket."""
+        tracing.current.set(scope)
         raw: bytes = scope.get("raw_path") or scope["path"].encode()
         if not paths.is_plain(raw) and (reason := paths.refusal(raw)) is not None:
             await answering.problem(scope, receive, send, 400, reason)
@@ -77,18 +79,41 @@ class Dispatcher:
         target = namespace.matcher.find(method, route_path) if route_path != _HEALTH else None  # ours, templates or not
         if target is None:
             await _unmatched(scope, receive, send, namespace, route_path)
-        elif target.served.trouble is not None:
+            return
+        if tracing.SPAN in scope:
+            _reached(scope[tracing.SPAN], target)
+        if target.served.trouble is not None:
             await _troubled(scope, receive, send, target.served)
-        elif (asked := target.requirement) is None:
+        elif target.requirement is None:
             await _run(scope, receive, send, target, root, self._deadlines, snapshot.standing, None)
         else:
-            verdict = self._gate.known(scope, asked, snapshot) or await self._gate.learn(scope, asked, snapshot)
-            if verdict.status == 200:
-                if asked.tenancy and verdict.principal is not None:
-                    self._host.accesses.count((verdict.principal.organisation or "", asked.module))
-                await _run(scope, receive, send, target, root, self._deadlines, snapshot.standing, verdict)
-            else:
-                await _refused(scope, receive, send, verdict, self._gate.challenges)
+            await self._guarded(scope, receive, send, target, target.requirement, root, snapshot)
+
+    async def _guarded(
+        self,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        target: Target,
+        asked: Requirement,
+        root: str,
+        snapshot: Snapshot,
+    ) -> None:
+        begun = tracing.begin(scope)
+        verdict = self._gate.known(scope, asked, snapshot) or await self._gate.learn(scope, asked, snapshot)
+        if begun:
+            scope[tracing.SPAN].authenticated(begun, verdict.status)
+        if verdict.status == 200:
+            if asked.tenancy and verdict.principal is not None:
+                self._host.accesses.count((verdict.principal.organisation or "", asked.module))
+            await _run(scope, receive, send, target, root, self._deadlines, snapshot.standing, verdict)
+        else:
+            await _refused(scope, receive, send, verdict, self._gate.challenges)
+
+
+def _reached(call: tracing.Call, target: Target) -> None:
+    served = target.served
+    call.reach(served.name, served.desired.version, served.generation, served.prefix + target.template)
 
 
 async def _refused(
@@ -138,6 +163,8 @@ async def _run(
     call.turn = turn
     served.tasks.add(task)
     token = sharing.current.set(served.share)
+    recorded: tracing.Call | None = scope.get(tracing.SPAN)
+    begun = 0 if recorded is None else recorded.handle()
     try:
         await app(inner, call.receive, call.send)
         if call.stage <= limiting.HELD:
@@ -152,6 +179,8 @@ async def _run(
         await _failed(call, error)
     finally:
         sharing.current.reset(token)
+        if recorded is not None:
+            recorded.handled(begun)
         deadlines.leave(call)
         served.inside.left(task)
         call.count()

@@ -16,6 +16,7 @@ from dataplane.sdk.switching import (
     feature_value,
     organisation_configuration,
 )
+from dataplane.sdk.tracing import outgoing_call, span, trace_headers, trace_id
 from schemas.module import ModuleType
 from schemas.policies import AuthLevel
 from schemas.principals import Principal
@@ -37,5 +38,9 @@ __all__ = [
     "feature_value",
     "optional_principal",
     "organisation_configuration",
+    "outgoing_call",
     "require_module_auth",
+    "span",
+    "trace_headers",
+    "trace_id",
 ]

@@ -1,0 +1,274 @@
+"""Spans of requests: one for the call, children for who calls, the handler, and what the module does on its way.
+
+    server ──▶ `Traced` (only where tracing is on) ──▶ dispatcher ──▶ module ──▶ `dataplane.sdk.tracing`
+
+Always: a request that is not recorded costs one look at its headers; one that is recorded costs the serving loop a few
+objects, and everything else happens in the thread that sends (`schemas.kits.otlp`).  What a caller writes becomes
+neither a name nor a label: names are route templates, texts are cut off.  Names and attributes are those of
+OpenTelemetry's stable semantic conventions for HTTP.  ``url.query`` is left out, since credentials stand in queries.
+
+`current` is the scope of the request that a task works for; logs, the audit trail and modules find its trace there.
+"""
+
+from collections.abc import Mapping
+from contextvars import ContextVar
+from typing import Any, Final
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from schemas.kits import tracecontext, tracing
+from schemas.kits.tracecontext import Carried, Traceparent
+from schemas.kits.tracing import Kind, Tracer
+
+SPAN: Final = "modplane.span"
+"""The scope's key of the request's `Call`; absent when it is not recorded."""
+_POSITION: Final = "modplane.trace"
+SPANS_MAX: Final = 64
+"""Spans of one request that a module may make; more are counted on the request's span."""
+ATTRIBUTES_MAX: Final = 16
+"""Attributes of a span that a module makes."""
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "QUERY"})
+
+current: Final[ContextVar[Scope | None]] = ContextVar("modplane_request", default=None)
+"""The scope of the request that runs here, as the server made it."""
+
+
+def position(scope: Scope) -> Carried:
+    """Where a request stands in its trace: what its own work has as parent, and what goes on with it.
+
+    Recorded: its handler.  Not recorded: what the caller sent, or a trace that begins here.
+    """
+    call: Call | None = scope.get(SPAN)
+    if call is not None:
+        return call.carried()
+    known: Carried | None = scope.get(_POSITION)
+    if known is None:
+        known = tracecontext.read(scope["headers"])
+        if known.parent is None:
+            known = known._replace(parent=tracecontext.start())
+        scope[_POSITION] = known
+    return known
+
+
+def begin(scope: Scope) -> int:
+    """The moment, for a span that begins within a recorded request; 0 when this one is not."""
+    return tracing.now() if SPAN in scope else 0
+
+
+def trace_id() -> str | None:
+    """The trace of the request that runs here; None: no request does."""
+    scope = current.get()
+    if scope is None:
+        return None
+    parent = position(scope).parent
+    return None if parent is None else parent.trace_id
+
+
+class Call:
+    """A request that is recorded, while it runs; on the serving loop, but for `make` and `add`."""
+
+    __slots__ = (
+        "_attributes",
+        "_bag",
+        "_handler",
+        "_made",
+        "_parent",
+        "_scope",
+        "_start",
+        "_state",
+        "_tracer",
+        "at",
+        "labels",
+        "status",
+    )
+
+    def __init__(self, tracer: Tracer, scope: Scope, carried: Carried, at: Traceparent) -> None:
+        self.at = at
+        self.status = 0
+        self.labels: dict[str, str | int] = {}
+        """What says of which module a span is."""
+        self._tracer = tracer
+        self._scope = scope
+        self._parent = carried.parent
+        self._state = carried.state
+        self._bag = carried.baggage
+        self._start = tracing.now()
+        self._attributes: tracing.Attributes = {}
+        self._handler: Traceparent | None = None
+        self._made = 0
+
+    def reach(self, module: str, version: str, generation: int, route: str) -> None:
+        """The route that answers, by its template."""
+        self.labels = {"modplane.module": module, "modplane.module.version": version, "modplane.generation": generation}
+        self._attributes["http.route"] = route
+
+    def carried(self) -> Carried:
+        """What goes on from here."""
+        return Carried(self._handler or self.at, self._state, self._bag)
+
+    def authenticated(self, start: int, status: int) -> None:
+        """It was decided who calls, and whether they may."""
+        failed = "" if status == 200 else str(status)
+        self._child("authenticate", start, {**self.labels, "modplane.decision": status}, failed)
+
+    def handle(self) -> int:
+        """The module's application begins; returns the moment for `handled`."""
+        self._handler = tracecontext.child(self.at)
+        return tracing.now()
+
+    def handled(self, start: int) -> None:
+        """It has ended."""
+        at = self._handler or tracecontext.child(self.at)
+        span = tracing.Span("handle", at, self.at.span_id, start, tracing.now(), attributes=self.labels)
+        self._tracer.end(span._replace(state=self._state))
+
+    def make(self, parent: Traceparent | None) -> Traceparent | None:
+        """The position of one more span of the module's own; None: it has made enough."""
+        self._made += 1
+        return None if self._made > SPANS_MAX else tracecontext.child(parent or self._handler or self.at)
+
+    def add(
+        self,
+        name: str,
+        at: Traceparent,
+        parent: Traceparent | None,
+        start: int,
+        *,
+        kind: Kind,
+        attributes: Mapping[str, Any],
+        error: str,
+    ) -> None:
+        """A span of the module's own has ended; from any thread."""
+        own = tracing.cut(attributes, ATTRIBUTES_MAX)
+        self._tracer.end(
+            tracing.Span(
+                name[: tracing.TEXT_MAX] or "span",
+                at,
+                (parent or self._handler or self.at).span_id,
+                start,
+                tracing.now(),
+                kind,
+                {**own, **self.labels},
+                error=error[: tracing.TEXT_MAX],
+                state=self._state,
+            )
+        )
+
+    def end(self, error: str = "") -> None:
+        """The request is over."""
+        method = self._scope.get("method", "GET")
+        known = method if method in _METHODS else "_OTHER"
+        attributes = self._attributes
+        route = attributes.get("http.route")
+        attributes.update(self._described(method, known))
+        if self.status:
+            attributes["http.response.status_code"] = self.status
+        if self._made > SPANS_MAX:
+            attributes["modplane.spans.dropped"] = self._made - SPANS_MAX
+        failed = error or (str(self.status) if self.status >= 500 else "")
+        if failed:
+            attributes["error.type"] = failed
+        verb = "HTTP" if known == "_OTHER" else known
+        self._tracer.end(
+            tracing.Span(
+                f"{verb} {route}" if route else verb,
+                self.at,
+                "" if self._parent is None else self._parent.span_id,
+                self._start,
+                tracing.now(),
+                Kind.SERVER,
+                attributes,
+                error=failed,
+                state=self._state,
+                remote=True,
+            )
+        )
+
+    def _described(self, method: str, known: str) -> tracing.Attributes:
+        scope = self._scope
+        found: dict[str, Any] = {
+            **self.labels,
+            "http.request.method": known,
+            "url.path": scope["path"],
+            "url.scheme": scope.get("scheme", "http"),
+            "network.protocol.version": scope.get("http_version", "1.1"),
+        }
+        if known == "_OTHER":
+            found["http.request.method_original"] = method
+        if server := scope.get("server"):
+            found["server.address"], found["server.port"] = server[0], server[1] or 0
+        if client := scope.get("client"):
+            found["client.address"] = client[0]
+        for name, value in scope["headers"]:
+            if name == b"user-agent":
+                found["user_agent.original"] = value.decode("latin-1")
+        return tracing.cut(found, len(found))
+
+    def _child(self, name: str, start: int, attributes: Mapping[str, str | int], error: str) -> None:
+        self._tracer.end(
+            tracing.Span(
+                name,
+                tracecontext.child(self.at),
+                self.at.span_id,
+                start,
+                tracing.now(),
+                attributes=attributes,
+                error=error,
+                state=self._state,
+            )
+        )
+
+
+class Traced:
+    """An ASGI application whose requests are recorded, as many of them as the sampler wants."""
+
+    def __init__(self, app: ASGIApp, tracer: Tracer) -> None:
+        self._app = app
+        self._tracer = tracer
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request or WebSocket."""
+        carried = tracecontext.read(scope["headers"])
+        if not self._tracer.sampling.wants(carried.parent):
+            scope[_POSITION] = _unrecorded(carried)
+            await self._app(scope, receive, send)
+            return
+        call = scope[SPAN] = Call(self._tracer, scope, carried, _recorded(carried.parent))
+
+        async def told(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                call.status = message["status"]
+            elif message["type"] == "websocket.accept":
+                call.status = 101
+            elif message["type"] == "websocket.http.response.start":
+                call.status = message["status"]
+            await send(message)
+
+        error = ""
+        try:
+            await self._app(scope, receive, told)
+        except BaseException as raised:
+            error = type(raised).__qualname__
+            raise
+        finally:
+            call.end(error)
+
+
+def traced(app: ASGIApp, tracer: Tracer) -> ASGIApp:
+    """The application, recorded where tracing is on; else itself, so that nothing is paid for."""
+    return Traced(app, tracer) if tracer.on else app
+
+
+def _recorded(parent: Traceparent | None) -> Traceparent:
+    if parent is None:
+        return tracecontext.start(tracecontext.RANDOM | tracecontext.SAMPLED)
+    return Traceparent(parent.trace_id, tracecontext.new_span_id(), parent.flags | tracecontext.SAMPLED)
+
+
+def _unrecorded(carried: Carried) -> Carried:
+    """Not recorded: our own position, which says so to whoever comes further on."""
+    parent = carried.parent
+    if parent is None:
+        return carried._replace(parent=tracecontext.start())
+    at = Traceparent(parent.trace_id, tracecontext.new_span_id(), parent.flags & ~tracecontext.SAMPLED)
+    return carried._replace(parent=at)
