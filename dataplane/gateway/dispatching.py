@@ -22,7 +22,7 @@ from dataplane.gateway.snapshots import Namespace, Snapshot
 from dataplane.gateway.standing import Standing
 from dataplane.runtime import sharing
 from dataplane.sdk import calling, switching
-from dataplane.telemetry import tracing
+from dataplane.telemetry import meters, tracing
 from schemas import names
 from schemas.kits.clocks import Clock, SystemClock
 from schemas.paths import WEBSOCKET
@@ -56,6 +56,7 @@ class Dispatcher:
         tracing.current.set(scope)
         raw: bytes = scope.get("raw_path") or scope["path"].encode()
         if not paths.is_plain(raw) and (reason := paths.refusal(raw)) is not None:
+            self._strayed(scope)
             await answering.problem(scope, receive, send, 400, reason)
             return
         root: str = scope.get("root_path", "")
@@ -64,6 +65,7 @@ class Dispatcher:
             path = path[len(root) :]
         if not path.startswith(_PREFIX):
             if not await self._pages(scope, receive, send, path):
+                self._strayed(scope)
                 await answering.problem(scope, receive, send, 404, "there is no such page on this worker")
             return
         middle = path.find("/", _START)
@@ -72,22 +74,25 @@ class Dispatcher:
         snapshot = self._host.snapshot
         namespace = snapshot.table.get(key)
         if namespace is None:
+            self._strayed(scope)
             await answering.problem(scope, receive, send, 404, "no module serves this version and namespace")
             return
         route_path = path[end:] if end > 0 else ""
         method = WEBSOCKET if scope["type"] == "websocket" else scope["method"]
         target = namespace.matcher.find(method, route_path) if route_path != _HEALTH else None  # ours, templates or not
         if target is None:
-            await _unmatched(scope, receive, send, namespace, route_path)
+            await _unmatched(scope, receive, send, namespace, route_path, self._deadlines.now())
             return
         if tracing.SPAN in scope:
             _reached(scope[tracing.SPAN], target)
+        meter, began = target.methods[method], self._deadlines.now()
         if target.served.trouble is not None:
+            meter.ended(began, began, meters.REFUSED)
             await _troubled(scope, receive, send, target.served)
         elif target.requirement is None:
-            await _run(scope, receive, send, target, root, self._deadlines, snapshot.standing, None)
+            await _run(scope, receive, send, target, root, self._deadlines, snapshot.standing, None, meter, began)
         else:
-            await self._guarded(scope, receive, send, target, target.requirement, root, snapshot)
+            await self._guarded(scope, receive, send, target, target.requirement, root, snapshot, meter, began)
 
     async def _guarded(
         self,
@@ -98,6 +103,8 @@ class Dispatcher:
         asked: Requirement,
         root: str,
         snapshot: Snapshot,
+        meter: meters.Meter,
+        began: float,
     ) -> None:
         begun = tracing.begin(scope)
         verdict = self._gate.known(scope, asked, snapshot) or await self._gate.learn(scope, asked, snapshot)
@@ -106,9 +113,16 @@ class Dispatcher:
         if verdict.status == 200:
             if asked.tenancy and verdict.principal is not None:
                 self._host.accesses.count((verdict.principal.organisation or "", asked.module))
-            await _run(scope, receive, send, target, root, self._deadlines, snapshot.standing, verdict)
+            await _run(scope, receive, send, target, root, self._deadlines, snapshot.standing, verdict, meter, began)
         else:
+            meter.ended(began, self._deadlines.now(), meters.REFUSED)
             await _refused(scope, receive, send, verdict, self._gate.challenges)
+
+    def _strayed(self, scope: Scope) -> None:
+        """Count a call to an address that is no module's."""
+        now = self._deadlines.now()
+        method = WEBSOCKET if scope["type"] == "websocket" else scope["method"]
+        self._host.book.stray[method].ended(now, now, meters.CLIENT_ERROR)
 
 
 def _reached(call: tracing.Call, target: Target) -> None:
@@ -137,13 +151,17 @@ async def _run(
     deadlines: limiting.Deadlines,
     standing: Standing,
     verdict: Verdict | None,
+    meter: meters.Meter,
+    began: float,
 ) -> None:
     served = target.served
     limits = served.desired.limits
     if len(served.tasks) >= limits.max_concurrency:
+        meter.ended(began, deadlines.now(), meters.REFUSED)
         await _crowded(scope, receive, send, served)
         return
     if (turn := served.pulse.admit(deadlines.now, scope["type"])) is None:
+        meter.ended(began, deadlines.now(), meters.REFUSED)
         await _broken(scope, receive, send, served, deadlines.now())
         return
     app = served.app
@@ -159,7 +177,7 @@ async def _run(
     task = asyncio.current_task()
     assert task is not None, "a request runs in a task"
     kind = limiting.Call if scope["type"] == "http" else limiting.Conversation
-    call = kind(deadlines, limits, target, scope, receive, send, task)
+    call = kind(deadlines, limits, target, scope, receive, send, task, meter, began)
     call.turn = turn
     served.tasks.add(task)
     token = sharing.current.set(served.share)
@@ -221,19 +239,21 @@ async def _troubled(scope: Scope, receive: Receive, send: Send, served: Served) 
     await answering.problem(scope, receive, send, 503, detail, headers, retryable=trouble.retryable)
 
 
-async def _unmatched(scope: Scope, receive: Receive, send: Send, namespace: Namespace, path: str) -> None:
+async def _unmatched(scope: Scope, receive: Receive, send: Send, namespace: Namespace, path: str, began: float) -> None:
     """No route answers: the namespace's health, 405 with Allow, a redirect to the other slash form, or 404."""
     http = scope["type"] == "http"
     if http and path == _HEALTH:
         await _health(scope, receive, send, namespace)
         return
     allowed = namespace.matcher.allowed(path) if http else []
+    if http and not allowed and path in _DESCRIPTIONS:
+        await _described(scope, send, namespace, path)
+        return
+    method = scope["method"] if http else WEBSOCKET
+    namespace.members[0].other[method].ended(began, began, meters.CLIENT_ERROR)
     if allowed:
         detail = f"{scope['method']} is not allowed here; allowed: {', '.join(allowed)}"
         await answering.problem(scope, receive, send, 405, detail, [(b"allow", ", ".join(allowed).encode())])
-        return
-    if http and path in _DESCRIPTIONS:
-        await _described(scope, send, namespace, path)
         return
     other = paths.with_other_slash(path)
     if http and path != "/" and other and namespace.matcher.allowed(other):

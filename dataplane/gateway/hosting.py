@@ -13,6 +13,7 @@ import structlog
 
 from dataplane.gateway import counting, pinning, serving, snapshots, standing
 from dataplane.runtime import asking, sharing
+from dataplane.telemetry import meters
 from schemas.kits.clocks import Clock, SystemClock
 from schemas.kits.tasks import Tasks
 from schemas.module import DesiredModule
@@ -39,6 +40,8 @@ class Host:
         """The generations that were unloaded, and those of them that somebody holds on to."""
         self.accesses = counting.Accesses()
         """How often organisations were let in."""
+        self.book = meters.Book()
+        """How often each route was called."""
         self._clock = clock or SystemClock()
         self._grace = grace
         self._start = start
@@ -149,6 +152,7 @@ class Host:
         if before is not None and (before.uid, before.generation) == (served.uid, served.generation):
             served.pulse = before.pulse
         served.since = self._clock.now()
+        served.count_in(self.book, before)
         self.snapshot = self.snapshot.with_module(served)
         if before is not None:
             self._retire(before)

@@ -26,6 +26,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from dataplane.gateway import answering
 from dataplane.gateway.serving import Target
+from dataplane.telemetry import meters
 from schemas.kits.clocks import Clock
 from schemas.kits.tasks import Tasks
 from schemas.module import Limits
@@ -120,8 +121,9 @@ class Call:
     """One HTTP request inside a module."""
 
     # of `_held` and `_left` nobody asks before the answer begins
-    __slots__ = ("_counted", "_deadlines", "_held", "_left", "_receive", "_send", "_taken", "begun", "due", "limits",
-                 "scope", "stage", "started", "status", "target", "task", "turn")  # fmt: skip
+    __slots__ = ("_counted", "_deadlines", "_done", "_entered", "_held", "_late", "_left", "_meter", "_receive",
+                 "_said", "_send", "_sent", "_taken", "begun", "due", "limits", "scope", "stage", "started",
+                 "status", "target", "task", "turn")  # fmt: skip
 
     _held: Message
     _left: int
@@ -135,8 +137,19 @@ class Call:
         receive: Receive,
         send: Send,
         task: asyncio.Task[Any],
+        meter: meters.Meter,
+        entered: float,
     ) -> None:
+        """``entered``: when the gateway got it, by the monotonic clock; ``meter`` counts it."""
         self._deadlines = deadlines
+        self._meter = meter
+        self._entered = entered
+        meter.inside += 1
+        self._done = _NEVER
+        self._late = False
+        self._said = 0
+        """The status of the module's answer, once that began."""
+        self._sent = 0
         self.limits = limits
         self.target = target
         self.scope = scope
@@ -189,6 +202,8 @@ class Call:
         if kind == "http.response.body" and HELD <= stage <= ANSWERING:
             if stage == HELD and not message.get("more_body") and len(message.get("body", b"")) == self._left:
                 # nearly every answer: one piece, as long as it says
+                self._sent = self._left
+                self._done = self._deadlines.now()
                 self.stage = ANSWERED
                 self.due = _NEVER
                 return self._both(self._held, message)
@@ -200,7 +215,7 @@ class Call:
             length = length_of(message)
         except Illegal as fault:
             return self._refuse(str(fault))
-        self.status = message["status"]
+        self.status = self._said = message["status"]
         if length >= 0 and self.scope["method"] != "HEAD":
             self.stage = HELD
             self._left = length
@@ -215,8 +230,9 @@ class Call:
     def _body(self, message: Message) -> Awaitable[None]:
         more = message.get("more_body", False)
         left = self._left
+        size = len(message.get("body", b""))
+        self._sent += size
         if left >= 0:
-            size = len(message.get("body", b""))
             if size != left and (size > left or not more):
                 return self._refuse(f"its body is {'longer' if size > left else 'shorter'} than its Content-Length")
             self._left = left - size
@@ -228,6 +244,7 @@ class Call:
             self.due = now + self.limits.idle_timeout_seconds
         else:
             self.stage = ANSWERED
+            self._done = self._deadlines.now()
             self.due = _NEVER
         return self._both(self._held, message) if held else self._send(message)
 
@@ -262,12 +279,25 @@ class Call:
             self._counted = True
             now = self._deadlines.now()
             self.target.served.pulse.ended(self.status, (self.begun or now) - self.started, now, self.turn)
+            meter = self._meter
+            meter.inside -= 1
+            meter.ended(self._entered, min(self._done, now), self._outcome(), self._taken, self._sent)
+
+    def _outcome(self) -> int:
+        """What became of it, as it is counted; an answer that began is not changed by what its handler does then."""
+        if self._late:
+            return meters.TIMEOUT
+        status = self._said if self._done < _NEVER else self.status or self._said
+        if 200 <= status < 400:
+            return meters.SUCCESS
+        return meters.CLIENT_ERROR if 400 <= status < 500 else meters.SERVER_ERROR
 
     async def _answer(self, status: int, detail: str) -> None:
         await answering.problem(self.scope, self._receive, self._send, status, detail)
 
     async def expire(self) -> None:
         """Its time is over: end it, and its task too as soon as no thread works for it."""
+        self._late = self._late or self.stage <= ANSWERING
         if self.stage <= HELD:
             self._tell("request timed out", seconds=self.limits.timeout_seconds)
             await self.end(504, f"the module did not answer within {self.limits.timeout_seconds:g} s")
@@ -304,7 +334,9 @@ class Conversation(Call):
         if message["type"] != "websocket.receive" or self.stage != ANSWERING:
             return message if self.stage < ENDED else {"type": "websocket.disconnect", "code": 1006}
         self.due = self._deadlines.now() + self.limits.idle_timeout_seconds
-        if _size(message) <= self.limits.max_body_bytes:
+        size = _size(message)
+        self._taken += size
+        if size <= self.limits.max_body_bytes:
             return message
         await self._close(_TOO_BIG, f"a message may have {self.limits.max_body_bytes} bytes")
         return {"type": "websocket.disconnect", "code": _TOO_BIG}
@@ -315,27 +347,34 @@ class Conversation(Call):
             return _gone()
         match message["type"]:
             case "websocket.send":
+                self._sent += _size(message)
                 self.due = self._deadlines.now() + self.limits.idle_timeout_seconds
             case "websocket.accept" | "websocket.http.response.start" as kind:
                 try:
                     if kind == "websocket.accept":
                         _check_acceptance(message)
+                        self._said = 200
                     else:
                         length_of(message)
+                        self._said = message["status"]
                 except Illegal as fault:
                     return self._refuse(str(fault))
                 self.stage = ANSWERING
                 self.due = self._deadlines.now() + self.limits.idle_timeout_seconds
             case "websocket.close":
+                self._said = self._said or 403
+                self._done = self._deadlines.now()
                 self.stage = ANSWERED
                 self.due = _NEVER
             case "websocket.http.response.body" if not message.get("more_body", False):
+                self._done = self._deadlines.now()
                 self.stage = ANSWERED
                 self.due = _NEVER
         return self._send(message)
 
     async def fail(self) -> None:
         """The module raised: 500 before it accepted, else 1011."""
+        self._said = 500
         if self.stage == ANSWERING:
             await self._close(_FAILED, "")
         else:

@@ -19,6 +19,8 @@ from starlette.routing import BaseRoute, Mount, WebSocketRoute
 from dataplane.gateway import answering, authorising, matching, pulsing, reaching
 from dataplane.gateway.authorising import Requirement
 from dataplane.runtime import asking, sharing
+from dataplane.telemetry import meters
+from schemas.measures import OTHER
 from schemas.module import DesiredModule
 from schemas.paths import ANY_METHOD, WEBSOCKET
 from schemas.policies import EffectivePolicy
@@ -83,6 +85,8 @@ class Target:
     """What is asked of callers; None: nothing."""
     route: BaseRoute | None
     """What answers inside the module's application; None: its own router is to look for it."""
+    methods: meters.Methods
+    """Where its calls are counted."""
 
     @property
     def guarded(self) -> bool:
@@ -133,7 +137,9 @@ class Served:
         "inside",
         "instance",
         "key",
+        "measured",
         "name",
+        "other",
         "prefix",
         "pulse",
         "routes",
@@ -169,6 +175,10 @@ class Served:
         self.share = sharing.Share(desired.limits.max_threads)
         self.key = (desired.api_version, desired.namespace)
         self.prefix = desired.prefix()
+        self.measured: dict[str, meters.Methods] = {}
+        """Where the calls of each template are counted."""
+        self.other = meters.Methods(meters.Owner(name, uid, desired.version), OTHER)
+        """Where the calls are counted that no route answers."""
         self.routes = self._compiled(order or {})
         self.pulse = pulsing.Pulse(desired)
         self.inside = Inside()
@@ -188,6 +198,20 @@ class Served:
             )
             for route in routes
         )
+
+    def count_in(self, book: meters.Book, before: "Served | None") -> None:
+        """Enter what is counted from now on into ``book``; the same version of a module goes on where it was."""
+        self.other.of.book = book
+        if before is None or (before.uid, before.desired.version) != (self.uid, self.desired.version):
+            return
+        self.other.update(before.other)
+        for template, methods in self.measured.items():
+            methods.update(before.measured.get(template, ()))
+
+    def counted(self) -> set[int]:
+        """The numbers of the series that are counted in here; from any thread."""
+        every = (self.other, *list(self.measured.values()))
+        return {meter.number for methods in every for meter in list(methods.values())}
 
     def release(self) -> None:
         """Break the circle through the routes, so that this and what it holds go with their last user."""
@@ -219,7 +243,10 @@ class Served:
 
 def _target(served: Served, template: str, policy: EffectivePolicy, route: BaseRoute | None) -> Target:
     asked = authorising.requirement(served.name, policy, served.desired.tenancy)
-    return Target(served, template, policy, asked, route)
+    methods = served.measured.get(template)
+    if methods is None:
+        methods = served.measured[template] = meters.Methods(served.other.of, template)
+    return Target(served, template, policy, asked, route, methods)
 
 
 def serve(instance: Loaded, since: datetime) -> Served:
