@@ -20,13 +20,14 @@ import structlog
 import uvloop
 
 from dataplane import doors, guards, recycling
-from dataplane.agent import agents
-from dataplane.gateway import dispatching, hosting, pages, providing, watching
+from dataplane.agent import agents, carrying
+from dataplane.gateway import auditing, dispatching, hosting, pages, providing, watching
 from dataplane.runtime import confiding, hosts, masking, sharing, turns
 from dataplane.settings import Settings, load
 from dataplane.telemetry import tracing
-from schemas.kits import endings, logs
+from schemas.kits import endings, logs, recorders, spools
 from schemas.kits import tracing as kit
+from schemas.kits.chains import Chain
 from schemas.kits.clocks import SystemClock
 from schemas.kits.signatures import TrustedKeys
 from schemas.kits.tokens import issuing
@@ -84,6 +85,7 @@ class Worker:
         self._version = _version()
         self._clock = SystemClock()
         self._host = hosting.Host(self._clock)
+        self._recorder = self._make_recorder()
         self._agent: agents.Agent | None = None
         self._watchdog: watching.Watchdog | None = None
         self._ending = asyncio.Event()
@@ -97,6 +99,7 @@ class Worker:
             pages.Pages(self._host, ready=self._ready, info=self._info, version=self._version),
             self._clock,
             guard.gate,
+            auditing.Trail(self._recorder, opened=settings.audit_open),
         )
         self._server = doors.Server(
             tracing.traced(gateway, self._tracer), own, headers=headers, keep_alive=settings.keep_alive_seconds
@@ -112,6 +115,7 @@ class Worker:
         # only what the host itself is made of is frozen, before any module loads: a frozen module could never unload
         gc.collect()
         gc.freeze()
+        self._recorder.start()
         refreshing = self._guards.refresh(self._clock)
         self._agent = self._make_agent()
         self._agent.start()
@@ -145,6 +149,17 @@ class Worker:
             last_good=settings.last_good,
             trusted=TrustedKeys(settings.trusted_keys),
             secrets=self._secrets,
+            audit=carrying.Source(settings.audit_folder, settings.worker_id, lambda: self._recorder.spool),
+        )
+
+    def _make_recorder(self) -> recorders.Recorder:
+        """What keeps the audit trail until NATS has it."""
+        chain = Chain(self._settings.worker_id, self._boot)
+        return recorders.Recorder(
+            lambda: spools.make(self._settings.audit_folder, chain),
+            auditing.encode,
+            first={"version": self._version},
+            limit=self._settings.audit_spool_bytes,
         )
 
     def _make_watchdog(self, agent: agents.Agent) -> watching.Watchdog:
@@ -213,6 +228,7 @@ class Worker:
 
     async def _leave(self, agent: agents.Agent) -> None:
         await self._server.drain(self._settings.drain_seconds)
+        await asyncio.to_thread(self._recorder.close)
         await agent.leave()
         await self._host.close()
 
@@ -257,6 +273,7 @@ class Worker:
             ],
             "auth": self._guards.wire(),
             "tracing": self._tracer.wire(),
+            "audit": self._recorder.wire(),
             "draining": self._host.retiring,
             "unloading": self._host.departed.wire(),
             "loop": None if self._watchdog is None else self._watchdog.wire(),

@@ -64,6 +64,14 @@ class Settings(TokenOptions):
     in it.  Default none: secrets are looked for in the environment only (``MODPLANE_SECRET_API_KEY``), which comes
     first anyway."""
 
+    audit_spool_bytes: Annotated[int, Field(ge=65_536, le=1 << 40)] = 64 * 1024 * 1024
+    """How much of the audit trail waits in ``DATA_DIR/audit/<worker id>`` while NATS does not take it.  Default 64 MiB,
+    some 150,000 decisions.  Beyond it routes of level ADMIN answer 503, and what others decide is counted as a gap."""
+
+    audit_open: bool = False
+    """Whether calls of routes that anybody may call (level NONE) are in the audit trail too.  Default false: nothing is
+    decided about their callers, and they may be many."""
+
     listen_fd: int = -1
     """File descriptor of a listening socket that is shared with other workers; -1 (the default): open one of
     ``DATA_HOST`` and ``DATA_PORT``.  ``modplane up`` hands one down, so that a restart refuses no connection."""
@@ -125,6 +133,11 @@ class Settings(TokenOptions):
     def key_sets(self) -> Path:
         """Where the last good key sets of issuers lie."""
         return self.data_dir.absolute() / "auth" / "issuers"
+
+    @property
+    def audit_folder(self) -> Path:
+        """Where this slot's part of the audit trail waits."""
+        return self.data_dir.absolute() / "audit" / self.worker_id
 
     @property
     def last_good(self) -> Path:

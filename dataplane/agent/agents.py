@@ -21,6 +21,7 @@ import uvloop
 
 from dataplane.agent import (
     applying,
+    carrying,
     counting,
     crossing,
     following,
@@ -118,14 +119,17 @@ class Agent:
         last_good: Path,
         trusted: TrustedKeys,
         secrets: confiding.Secrets = building.NO_SECRETS,
+        audit: carrying.Source | None = None,
         clock: Clock | None = None,
         build: loading.Build | None = None,
         beat_seconds: float = 2.0,
         report_seconds: float = reporting.INTERVAL_SECONDS,
         load_seconds: float = 30.0,
     ) -> None:
+        """``audit``: what this boot has for the audit trail; its last record is there before `leave`."""
         self._identity = identity
         self._host = host
+        self._audit = audit
         self._clock = clock or SystemClock()
         self._nats_url = nats_url
         self._nats_key = nats_key
@@ -226,6 +230,7 @@ class Agent:
             self._trusted,
             reveal=self._reveal,
             publish=self._publish,
+            audit=self._audit,
             beat_seconds=self._beat_seconds,
             report_seconds=self._report_seconds,
         )
@@ -262,6 +267,7 @@ class _Life:
         *,
         reveal: tenants.Reveal,
         publish: Callable[[Facts], None],
+        audit: carrying.Source | None,
         beat_seconds: float,
         report_seconds: float,
     ) -> None:
@@ -294,6 +300,7 @@ class _Life:
             boot=identity.boot,
             file=file.path.with_name(f"{identity.id}.usage.json"),
         )
+        self._carrier = None if audit is None else carrying.Carrier(link, clock, audit)
         self._file = file
         self._tasks = Tasks(clock)
         self._news = asyncio.Event()
@@ -326,6 +333,8 @@ class _Life:
         await self._saver.close()
         self._leaving = True
         await self._teller.finish()
+        if self._carrier is not None:
+            await self._carrier.finish()
         await self._reporter.send(deadline=1.0)
         await self._link.close()
 
@@ -343,6 +352,8 @@ class _Life:
         self._tasks.supervise(self._saver.run, "keep the last good state")
         self._tasks.supervise(self._reporter.run, "report")
         self._tasks.supervise(self._teller.run, "tell counted accesses")
+        if self._carrier is not None:
+            self._tasks.supervise(self._carrier.run, "carry the audit trail")
         await (self._first_read.wait() if kept is None else self._meet())
         late = await self._tried(late)
         await self._standings.settle()

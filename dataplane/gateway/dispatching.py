@@ -15,7 +15,17 @@ from collections.abc import Awaitable, Callable
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from dataplane.gateway import answering, authenticating, authorising, deciding, hosting, limiting, paths, reaching
+from dataplane.gateway import (
+    answering,
+    auditing,
+    authenticating,
+    authorising,
+    deciding,
+    hosting,
+    limiting,
+    paths,
+    reaching,
+)
 from dataplane.gateway.authorising import Requirement, Verdict
 from dataplane.gateway.serving import Served, Target
 from dataplane.gateway.snapshots import Namespace, Snapshot
@@ -37,19 +47,26 @@ _START = len(_PREFIX)
 _HEALTH = "/health"
 _DESCRIPTIONS = frozenset({"/openapi.json", "/docs"})
 """Of one namespace: the host's pages, narrowed to its modules, unless a module has such a route itself."""
+_UNKEPT = "the audit trail of this worker has no room, and this route is not served without its record; try again"
 
 
 class Dispatcher:
     """Pure ASGI: no framework stands between the server and a module."""
 
     def __init__(
-        self, host: hosting.Host, pages: Pages, clock: Clock | None = None, gate: deciding.Gate | None = None
+        self,
+        host: hosting.Host,
+        pages: Pages,
+        clock: Clock | None = None,
+        gate: deciding.Gate | None = None,
+        trail: auditing.Trail | None = None,
     ) -> None:
-        """``gate`` None: nobody is believed, so only open routes answer."""
+        """``gate`` None: nobody is believed, so only open routes answer.  ``trail`` None: decisions are not kept."""
         self._host = host
         self._pages = pages
         self._gate = gate or deciding.closed(clock or SystemClock())
         self._deadlines = limiting.Deadlines(clock or SystemClock())
+        self._trail = trail or auditing.Trail()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one HTTP request or WebSocket."""
@@ -86,11 +103,14 @@ class Dispatcher:
         if tracing.SPAN in scope:
             _reached(scope[tracing.SPAN], target)
         meter, began = target.methods[method], self._deadlines.now()
-        if target.served.trouble is not None:
+        if (trouble := target.served.trouble) is not None:
+            self._trail.failed(scope, target, trouble.reason)
             meter.ended(began, began, meters.REFUSED)
             await _troubled(scope, receive, send, target.served)
         elif target.requirement is None:
-            await _run(scope, receive, send, target, root, self._deadlines, snapshot.standing, None, meter, began)
+            await _run(
+                scope, receive, send, target, root, self._deadlines, self._trail, snapshot.standing, None, meter, began
+            )
         else:
             await self._guarded(scope, receive, send, target, target.requirement, root, snapshot, meter, began)
 
@@ -113,8 +133,21 @@ class Dispatcher:
         if verdict.status == 200:
             if asked.tenancy and verdict.principal is not None:
                 self._host.accesses.count((verdict.principal.organisation or "", asked.module))
-            await _run(scope, receive, send, target, root, self._deadlines, snapshot.standing, verdict, meter, began)
+            await _run(
+                scope,
+                receive,
+                send,
+                target,
+                root,
+                self._deadlines,
+                self._trail,
+                snapshot.standing,
+                verdict,
+                meter,
+                began,
+            )
         else:
+            self._trail.decided(scope, target, verdict)
             meter.ended(began, self._deadlines.now(), meters.REFUSED)
             await _refused(scope, receive, send, verdict, self._gate.challenges)
 
@@ -149,6 +182,7 @@ async def _run(
     target: Target,
     root: str,
     deadlines: limiting.Deadlines,
+    trail: auditing.Trail,
     standing: Standing,
     verdict: Verdict | None,
     meter: meters.Meter,
@@ -156,14 +190,16 @@ async def _run(
 ) -> None:
     served = target.served
     limits = served.desired.limits
-    if len(served.tasks) >= limits.max_concurrency:
+    if len(served.tasks) >= limits.max_concurrency or (trail.full and target.policy.admin):
         meter.ended(began, deadlines.now(), meters.REFUSED)
-        await _crowded(scope, receive, send, served)
+        await _kept_out(scope, receive, send, target, trail, verdict)
         return
     if (turn := served.pulse.admit(deadlines.now, scope["type"])) is None:
         meter.ended(began, deadlines.now(), meters.REFUSED)
+        trail.failed(scope, target, auditing.BROKEN, verdict)
         await _broken(scope, receive, send, served, deadlines.now())
         return
+    trail.entered(scope, target, verdict)
     app = served.app
     assert app is not None, "a module without trouble has its application"
     inner = dict(scope)
@@ -216,6 +252,18 @@ async def _failed(call: limiting.Call, error: BaseException) -> None:
         exc_info=error,
     )
     await call.fail()
+
+
+async def _kept_out(
+    scope: Scope, receive: Receive, send: Send, target: Target, trail: auditing.Trail, verdict: Verdict | None
+) -> None:
+    """There is no room for one more call, or none for the record that has to be kept of it."""
+    if len(target.served.tasks) >= target.served.desired.limits.max_concurrency:
+        trail.failed(scope, target, auditing.CROWDED, verdict)
+        await _crowded(scope, receive, send, target.served)
+    else:
+        trail.failed(scope, target, auditing.UNKEPT, verdict)
+        await answering.problem(scope, receive, send, 503, _UNKEPT, limiting.RETRY_AFTER, retryable=True)
 
 
 async def _crowded(scope: Scope, receive: Receive, send: Send, served: Served) -> None:
