@@ -6,25 +6,21 @@ Called by `controlplane.__main__`.
 """
 
 import asyncio
-import contextlib
-import errno
 import gc
 import importlib.metadata
-import ipaddress
 import json
 import os
 import secrets
 import socket
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 
 import structlog
-import uvicorn
 import uvloop
 
-from controlplane import errors, settings, writing
-from controlplane.api import apps, authenticating, revoking
+from controlplane import doors, errors, securing, settings, writing
+from controlplane.api import apps, authenticating, guarding, revoking
 from controlplane.discovery import discovering, rows, watching
 from controlplane.inspection import inspecting
 from controlplane.messaging import comparing, messengers
@@ -45,8 +41,6 @@ VERSION = importlib.metadata.version("modplane")
 _SWITCH_SECONDS = 0.0005
 """SQLite lets go of the interpreter at every statement; with Python's usual 5 ms the writer thread may wait that long
 each time for a busy event loop to give it back."""
-_GRACE_SECONDS = 5
-"""How long requests may still run after the API was told to stop."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -58,19 +52,19 @@ def main(arguments: Sequence[str]) -> int:
     gc.collect()
     gc.freeze()
     try:
-        door = _open_door(chosen)
+        shown, door = doors.certificate(chosen, SystemClock()), doors.opened(chosen)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_serve(chosen, door))
+            return runner.run(_serve(chosen, door, shown))
     except errors.ModplaneError as error:
         sys.stderr.write(f"modplane controlplane: {error.message}\n")
         return 1
 
 
-async def _serve(chosen: settings.Settings, door: socket.socket) -> int:
+async def _serve(chosen: settings.Settings, door: socket.socket, shown: securing.Certificate | None) -> int:
     clock = SystemClock()
     store = await stores.open_store(chosen.database, clock=clock, data_dir=chosen.data_dir)
     try:
-        return await ControlPlane(chosen, store, clock).run(door)
+        return await ControlPlane(chosen, store, clock, shown).run(door)
     finally:
         await store.close()
 
@@ -140,10 +134,17 @@ class Engines:
 class ControlPlane:
     """One control-plane process over an open store."""
 
-    def __init__(self, chosen: settings.Settings, store: stores.Store, clock: SystemClock) -> None:
+    def __init__(
+        self,
+        chosen: settings.Settings,
+        store: stores.Store,
+        clock: SystemClock,
+        shown: securing.Certificate | None = None,
+    ) -> None:
         self._chosen = chosen
         self._store = store
         self._clock = clock
+        self._shown = shown
         self._started = clock.now()
         self._ending = asyncio.Event()
         self._link = NatsLink(
@@ -178,9 +179,12 @@ class ControlPlane:
                 ttl=self._chosen.auth_cache_ttl,
                 tokens=self._chosen.auth_cache_tokens,
             ),
+            allowed_hosts=[*guarding.LOOPBACK, *(self._shown.names if self._shown else ())],
             writer=self._engines.discovery.writer,
         )
-        server = _Server(api)
+        server = doors.Server(api, self._shown)
+        if self._shown:
+            self._guards.supervise(self._shown.run, "follow the certificate")
         self._link.start()
         await self._revocations.load()
         self._guards.supervise(self._revocations.run, "follow revocations")
@@ -217,7 +221,7 @@ class ControlPlane:
             self._ending.set()
 
     def _announce(self, door: socket.socket) -> None:
-        address = _url(door)
+        address = doors.url(door, self._shown)
         logger.info("control plane answers", address=address)
         _say("ready", address=address)
 
@@ -247,31 +251,10 @@ class ControlPlane:
             "store": {"id": self._store.id, "revision": self._store.revision},
             "leader": {"leads": self._engines.leadership.leads, "epoch": self._engines.leadership.epoch},
             "nats": {"connected": self._link.connected, "sessions": self._link.generation},
+            "certificate": {"ends": now_text(self._shown.ends)} if self._shown else None,
             "startedAt": now_text(self._started),
             "pid": os.getpid(),
         }
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its own signal handlers: ours decide when it ends."""
-
-    def __init__(self, api: apps.Api) -> None:
-        super().__init__(
-            uvicorn.Config(
-                api,
-                lifespan="off",
-                access_log=False,
-                log_config=None,
-                proxy_headers=False,
-                server_header=False,
-                timeout_graceful_shutdown=_GRACE_SECONDS,
-            )
-        )
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
-        yield
 
 
 def _scribe(chosen: settings.Settings) -> comparing.Scribe:
@@ -311,34 +294,3 @@ def _verifier(chosen: settings.Settings, clock: SystemClock) -> verifying.Verifi
             "or what everybody on this machine may do (MODPLANE_CONTROL_ANONYMOUS=admin)"
         )
     return verifier
-
-
-def _open_door(chosen: settings.Settings) -> socket.socket:
-    if chosen.listen_fd >= 0:
-        return socket.socket(fileno=chosen.listen_fd)
-    if chosen.control_anonymous and not _is_loopback(chosen.control_host):
-        raise errors.ModplaneError(
-            f"MODPLANE_CONTROL_ANONYMOUS lets everybody in, and {chosen.control_host} can be reached from other "
-            "machines: leave it out, and name an issuer of tokens"
-        )
-    try:
-        return socket.create_server((chosen.control_host, chosen.control_port), backlog=2048)
-    except OSError as error:
-        if error.errno == errno.EADDRINUSE:
-            raise errors.PortInUse(chosen.control_host, chosen.control_port, "--control-port") from error
-        place = f"{chosen.control_host}:{chosen.control_port}"
-        raise errors.ModplaneError(
-            f"cannot listen on {place}: {error.strerror or error}; see --control-host and --control-port"
-        ) from error
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(socket.gethostbyname(host)).is_loopback
-    except OSError:
-        return False
-
-
-def _url(door: socket.socket) -> str:
-    host, port = door.getsockname()[:2]
-    return f"http://{host}:{port}"

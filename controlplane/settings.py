@@ -53,7 +53,8 @@ class Settings(TokenOptions):
     ``DATA_DIR/trusted-keys.json``, which workers read."""
 
     control_host: str = "127.0.0.1"
-    """Address the API listens on.  Default loopback: tokens travel in the clear, so no other machine may reach it."""
+    """Address the API listens on.  Default loopback; one that other machines reach needs ``TLS_CERT_FILE``, because
+    tokens travel."""
 
     control_anonymous: Literal["", "viewer", "editor", "admin"] = ""
     """What those may do here who bring no token: nothing (the default), or what this role may.  For trying things out
@@ -61,6 +62,13 @@ class Settings(TokenOptions):
 
     control_port: Port = 7400
     """TCP port of the API; 0 picks a free one."""
+
+    tls_cert_file: Path | None = None
+    """The API's certificate as PEM, followed by those between it and its authority; looked at every minute.  Default
+    none: plain HTTP, on loopback only.  ``modplane up`` makes one.  kubectl sends tokens over TLS only."""
+
+    tls_key_file: Path | None = None
+    """The certificate's private key as PEM, without a passphrase.  Default: the key in ``TLS_CERT_FILE`` itself."""
 
     listen_fd: int = -1
     """File descriptor of a listening socket for the API; -1 (the default): open one of ``CONTROL_HOST`` and

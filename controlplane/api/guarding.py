@@ -55,7 +55,7 @@ class Guard:
         if len(found[b"host"]) != 1:
             raise answering.Refusal(400, "exactly one Host header is needed")
         host = host_name(found[b"host"][0])
-        if host not in self._hosts:
+        if host not in self._hosts and f"*.{host.partition('.')[2]}" not in self._hosts:
             known = " or ".join(sorted(self._hosts))
             raise answering.Refusal(421, f"this server does not answer to the name {host[:100]!r}; call it as {known}")
         if found[b"origin"] or any(site in ("cross-site", "same-site") for site in found[b"sec-fetch-site"]):

@@ -15,7 +15,7 @@ from typing import Any, Final
 import click
 import httpx
 
-from controlplane.cli import endpoints, exits, options
+from controlplane.cli import endpoints, exits, options, trusting
 from schemas import names
 from schemas.meta import Json
 from schemas.problems import Violation
@@ -42,12 +42,16 @@ class GoneError(Exception):
 class Client:
     """The API of one control plane."""
 
-    def __init__(self, url: str, token: str = "", *, transport: httpx.BaseTransport | None = None) -> None:
+    def __init__(
+        self, url: str, token: str = "", *, ca_file: str = "", transport: httpx.BaseTransport | None = None
+    ) -> None:
         self.url = url.rstrip("/")
+        self._ca_file = ca_file
         headers = {"user-agent": "modplane", "accept": "application/json"}
         self._http = httpx.Client(
             base_url=self.url,
             transport=transport,
+            verify=trusting.context(url, ca_file),
             timeout=httpx.Timeout(30.0, connect=3.0),
             headers=headers | ({"authorization": f"Bearer {token}"} if token else {}),
             trust_env=False,
@@ -224,7 +228,7 @@ class Client:
                 return
             raise exits.unreachable(f"{self.url} hung up: {error}") from error
         except (httpx.TransportError, httpx.InvalidURL) as error:
-            raise exits.unreachable(
+            raise trusting.explained(error, self.url, self._ca_file) or exits.unreachable(
                 f"nothing answers at {self.url} ({error})",
                 hint="Start the system with `modplane up`, or name a running one with --server or MODPLANE_SERVER.",
             ) from error
@@ -248,24 +252,24 @@ def _parts(items: list[Json]) -> Iterator[list[Json]]:
 def connect(server: str | None, data_dir: Path) -> Client:
     """The client for ``--server``, or for what runs on ``data_dir``; exit code 4 if nothing is known to run."""
     if server and not server.startswith(("http://", "https://")):
-        raise exits.usage(f"--server {server!r} is not a URL; write http://HOST:PORT")
+        raise exits.usage(f"--server {server!r} is not a URL; write https://HOST:PORT")
     found = endpoints.read(data_dir)
-    token = click.get_current_context().meta.get(options.GIVEN) or _token_of(found, server)
-    if server:
-        return _closing(Client(server, token))
-    if found is None:
+    if not server and found is None:
         raise exits.unreachable(
             f"no system runs on {data_dir} (there is no {endpoints.path(data_dir)})",
             hint="Start one with `modplane up`, or name a running one with --server, MODPLANE_SERVER or --data-dir.",
         )
-    return _closing(Client(found.control_plane, token))
-
-
-def _token_of(found: endpoints.Endpoints | None, server: str | None) -> str:
-    """The token in the file of the system that runs here, if it is the one that is asked; never for another."""
-    if found is None or not found.token_file or (server and server.rstrip("/") != found.control_plane.rstrip("/")):
-        return ""
-    return endpoints.token(found)
+    if found is not None and server and server.rstrip("/") != found.control_plane.rstrip("/"):
+        found = None  # what it says is for that system, never for another
+    url = server or (found.control_plane if found else "")
+    given = click.get_current_context().meta
+    token = given.get(options.GIVEN) or (endpoints.token(found) if found else "")
+    if token and trusting.in_the_clear(url):
+        raise exits.usage(
+            f"the token is not sent to {url}: it would travel in the clear", hint="Use an https:// address."
+        )
+    api = Client(url, token, ca_file=given.get(options.CA_FILE) or (found.ca_file if found else ""))
+    return _closing(api)
 
 
 def _closing(api: Client) -> Client:
@@ -306,7 +310,7 @@ def _refusal(code: int, text: str) -> exits.Exit:
         status = json.loads(text)
         words = message(status) if isinstance(status, dict) else text[:200]
     except ValueError:
-        words = text[:200] or f"HTTP {code}"
+        words = text[:200].strip() or f"HTTP {code}"
     if code == httpx.codes.NOT_FOUND:
         return exits.no(words)
     if code in (httpx.codes.BAD_GATEWAY, httpx.codes.SERVICE_UNAVAILABLE, httpx.codes.GATEWAY_TIMEOUT):

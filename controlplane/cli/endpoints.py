@@ -26,6 +26,10 @@ class Endpoints:
     """Each worker's own address, in slot order."""
     token_file: str = ""
     """Path of the file with an administrator's token."""
+    kubeconfig: str = ""
+    """Path of a file for kubectl: address, authority and the administrator's token."""
+    ca_file: str = ""
+    """Path of the certificate authority that signed the control plane's certificate."""
 
     def wire(self) -> dict[str, Any]:
         """As the file holds it."""
@@ -34,8 +38,11 @@ class Endpoints:
             "dataPlane": self.data_plane,
             "nats": self.nats,
             "workers": list(self.workers),
-            **({"tokenFile": self.token_file} if self.token_file else {}),
+            **{key: path for key, path in self._files().items() if path},
         }
+
+    def _files(self) -> dict[str, str]:
+        return {"tokenFile": self.token_file, "kubeconfig": self.kubeconfig, "caFile": self.ca_file}
 
 
 def path(data_dir: Path) -> Path:
@@ -74,6 +81,8 @@ def read(data_dir: Path) -> Endpoints | None:
             nats=str(found["nats"]),
             workers=tuple(str(worker) for worker in found.get("workers", ())),
             token_file=str(found.get("tokenFile", "")),
+            kubeconfig=str(found.get("kubeconfig", "")),
+            ca_file=str(found.get("caFile", "")),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from controlplane.cli import client, endpoints, exits, printing
 from schemas.meta import Json
-from schemas.names import MODULES_PREFIX
+from schemas.names import API_PREFIX, MODULES_PREFIX
 
 SETTLE_SECONDS: Final = 20.0
 """How long the greeting waits for the discovered modules to become ACTIVE or fail."""
@@ -28,7 +28,7 @@ def addresses(found: endpoints.Endpoints, data_dir: Path) -> list[str]:
     count = len(found.workers)
     return [
         "modplane is ready.",
-        f"  control plane  {found.control_plane}",
+        f"  control plane  {found.control_plane}" + (f"  (CA: {_near(found.ca_file)})" if found.ca_file else ""),
         f"  data plane     {found.data_plane}  ({count} worker{'' if count == 1 else 's'})",
         f"  NATS           {_plain(found.nats)}  (events: modplane.events.>)",
         f"  logs           {data_dir / 'logs'}",
@@ -62,7 +62,7 @@ def suggestions(
     ]
     program = _program(data_dir)
     lines = [*opened[:_EXAMPLES], *_guarded(guarded, program)]
-    lines += [f"{program} get modules", f"{program} events -f"]
+    lines += [f"{program} get modules", f"{program} events -f", *_by_api(found)]
     broken = [module["metadata"]["name"] for module in modules if module.get("status", {}).get("state") == "ERROR"]
     lines += [f"{program} describe module {name}   # it is in ERROR" for name in broken[:_EXAMPLES]]
     return ["Try, in another terminal:", *(f"  {line}" for line in lines), "Ctrl-C stops everything."]
@@ -77,6 +77,25 @@ def _guarded(route: Guarded | None, program: str) -> list[str]:
         f"TOKEN=$({program} token create {words})",
         f'curl -i {route.url} -H "authorization: Bearer $TOKEN"   # 200',
     ]
+
+
+def _by_api(found: endpoints.Endpoints) -> list[str]:
+    """The control plane without our command line."""
+    if not found.ca_file:
+        return []
+    token, ca_file = _near(found.token_file), _near(found.ca_file)
+    lines = [
+        f'curl --cacert {ca_file} -H "authorization: Bearer $(cat {token})" {found.control_plane}{API_PREFIX}/modules'
+    ]
+    if shutil.which("kubectl"):
+        lines.append(f"kubectl --kubeconfig {_near(found.kubeconfig)} get modules")
+    return lines
+
+
+def _near(path: str) -> str:
+    """A path as one types it here."""
+    near = os.path.relpath(path)
+    return shlex.quote(path if near.startswith("..") else near)
 
 
 def guarded_route(document: Json, door: str) -> Guarded | None:
@@ -126,7 +145,7 @@ def _offers(folder: Path) -> bool:
 
 
 def _modules(found: endpoints.Endpoints) -> list[Json]:
-    api = client.Client(found.control_plane, endpoints.token(found))
+    api = client.Client(found.control_plane, endpoints.token(found), ca_file=found.ca_file)
     try:
         return list(api.list_all("modules")["items"])
     except exits.Exit:

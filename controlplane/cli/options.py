@@ -46,14 +46,29 @@ class Duration(click.ParamType[float]):
 
 GIVEN: Final = "modplane.given"
 """Under which name the context of a command keeps what ``--token`` said."""
+CA_FILE: Final = "modplane.ca_file"
+"""And what ``--ca-file`` said."""
 
 
 def _keep_token(context: click.Context, _: click.Parameter, value: str | None) -> None:
     context.meta[GIVEN] = value
 
 
+def _keep_ca_file(context: click.Context, _: click.Parameter, value: str | None) -> None:
+    context.meta[CA_FILE] = value
+
+
 def server(function: Function) -> Function:
-    """``--server``, ``--token`` and ``--data-dir``: how a client finds the control plane and is let in."""
+    """How a client finds the control plane, knows it, and is let in."""
+    function = click.option(
+        "--ca-file",
+        envvar="MODPLANE_CA_FILE",
+        metavar="FILE",
+        expose_value=False,
+        callback=_keep_ca_file,
+        help="Whom its certificate has to be from (PEM); default: the authority of the `modplane up` on the data "
+        "folder, or those that this machine trusts.",
+    )(function)
     function = click.option(
         "--token",
         envvar="MODPLANE_TOKEN",
@@ -74,7 +89,7 @@ def server(function: Function) -> Function:
         "--server",
         envvar="MODPLANE_SERVER",
         metavar="URL",
-        help="Control plane to talk to, for example http://127.0.0.1:7400.",
+        help="Control plane to talk to, for example https://127.0.0.1:7400.",
     )(function)
 
 

@@ -32,10 +32,10 @@ def free(port: int, option: str) -> int:
         return int(door.getsockname()[1])
 
 
-def url(door: socket.socket) -> str:
-    """The HTTP address of a listening socket."""
+def url(door: socket.socket, scheme: str = "http") -> str:
+    """The address of a listening socket."""
     host, port = door.getsockname()[:2]
-    return f"http://{host}:{port}"
+    return f"{scheme}://{host}:{port}"
 
 
 def answers(port: int) -> bool:

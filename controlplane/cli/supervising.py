@@ -83,7 +83,7 @@ class Supervisor:
         loop.add_signal_handler(signal.SIGHUP, self._hung_up)
         self._guard = Guard(self.system.folder.lock)
         rolling_on = asyncio.create_task(self._roll(), name="replace workers")
-        admin = asyncio.create_task(admitting.keep(self.system.folder.path), name="renew the administrator's token")
+        admin = asyncio.create_task(self._admission.keep(self.system.control_url, self.told), name="renew")
         starting = asyncio.create_task(self._start(), name="start")
         ended = asyncio.create_task(self._ending.wait(), name="ending")
         try:
@@ -159,8 +159,14 @@ class Supervisor:
             data_plane=self.system.data_url,
             nats=self.system.nats_url,
             workers=tuple(str(worker.facts.get("address", "")) for worker in self._workers),
-            token_file=str(admitting.path(self.system.folder.path)),
+            token_file=str(self._admission.token_file),
+            kubeconfig=str(self._admission.kubeconfig),
+            ca_file=str(self._admission.ca_file),
         )
+
+    @property
+    def _admission(self) -> admitting.Admission:
+        return admitting.Admission(self.system.folder.path)
 
     def _publish(self) -> None:
         if self._ready.is_set() and not self._ending.is_set():

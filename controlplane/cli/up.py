@@ -140,7 +140,9 @@ def _system(
     from controlplane.cli import natsusers
     from schemas.kits import natsserver  # late: only `up` runs a server
 
-    _make_key(folder)
+    admission, control_url = admitting.Admission(folder.path), ports.url(api, "https")
+    for line in admission.prepare(control_url):
+        _say(f"modplane: {line}")
     home = folder.path / "nats"
     try:
         users = natsusers.Users(home, tuple(labels))
@@ -150,28 +152,17 @@ def _system(
     common = ["--nats-url", f"nats://{ports.HOST}:{nats}", "--data-dir", folder.path]
     plane = supervising.python("controlplane", "serve", "--modules-path", modules, *common)
     plane += ["--auth-development", "true", "--nats-key-file", str(users.key_file(natsusers.CONTROL_PLANE))]
-    plane += ["--listen-fd", str(api.fileno())]
+    plane += ["--listen-fd", str(api.fileno()), "--tls-cert-file", str(admission.server_file)]
     return supervising.System(
         folder=folder,
         nats=children.Plan("nats", nats_command, stop_seconds=10, answers=lambda: ports.answers(nats)),
         controlplane=children.Plan("controlplane", plane, stop_seconds=20, pass_fds=(api.fileno(),)),
         workers=tuple(_worker(name, of_it, door, common, users.key_file(name)) for name, of_it in labels.items()),
         doors=(api, door),
-        control_url=ports.url(api),
+        control_url=control_url,
         data_url=ports.url(door),
         nats_url=users.url(ports.HOST, nats),
     )
-
-
-def _make_key(folder: folders.DataFolder) -> None:
-    """The key of `modplane token create`, if this is the folder's first start, and an administrator's token."""
-    from schemas.kits.tokens import development  # late: it costs more to import than most commands to run
-
-    try:
-        development.ensure(folder.path)
-        admitting.write(folder.path)
-    except OSError as error:
-        raise exits.refused(f"cannot write the key of `modplane token`: {error}") from error
 
 
 def _worker(name: str, labels: str, door: socket.socket, common: list[object], key: Path) -> children.Plan:

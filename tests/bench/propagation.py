@@ -149,8 +149,9 @@ def _post(platform: Platform, body: bytes) -> tuple[float, float, Any]:
         f"POST /apis/modplane.dev/v1/apply?fieldManager=bench HTTP/1.1\r\nHost: {place.netloc}\r\n"
         f"Authorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
-    with socket.create_connection((place.hostname or "", place.port or 0)) as api:
-        api.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    line = socket.create_connection((place.hostname or "", place.port or 0))
+    line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    with platform.trust.wrap_socket(line, server_hostname=place.hostname) as api:
         answer = http.client.HTTPResponse(api)
         time.sleep(_PEACE)
         started = time.time()

@@ -115,7 +115,7 @@ class Storm:
     async def _changes(self) -> None:
         loop = asyncio.get_running_loop()
         async with httpx.AsyncClient(
-            base_url=self._platform.control, auth=self._platform.admin.auth, timeout=30
+            base_url=self._platform.control, auth=self._platform.admin.auth, verify=self._platform.trust, timeout=30
         ) as client:
             began = loop.time()
             for number in range(CHANGES):

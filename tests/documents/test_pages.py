@@ -15,6 +15,7 @@ from controlplane import settings as control_settings
 from controlplane.admission import composing, validating
 from controlplane.cli import main, options
 from dataplane import settings as data_settings
+from schemas.names import MODULES_PREFIX
 from tests.doubles import packed, pages
 from tests.doubles.packed import Packed
 from tests.doubles.pages import PAGES, ROOT, Block, Call
@@ -101,7 +102,7 @@ def test_every_make_target_on_the_pages_exists() -> None:
 
 
 def test_every_environment_variable_on_the_pages_is_a_setting() -> None:
-    known = {"MODPLANE_SERVER", "MODPLANE_TOKEN", "MODPLANE_DATA_DIR"}
+    known = {"MODPLANE_SERVER", "MODPLANE_CA_FILE", "MODPLANE_TOKEN", "MODPLANE_DATA_DIR"}
     for settings in (control_settings.Settings, data_settings.Settings):
         prefix = settings.model_config["env_prefix"]
         known |= {f"{prefix}{name.upper()}" for name in settings.model_fields}
@@ -153,7 +154,9 @@ def first_module() -> tuple[Block, dict[str, object]]:
 
 
 def readme_calls() -> list[Call]:
-    return [call for call in pages.all_calls("curl") if call.page == README]
+    """The calls of modules."""
+    calls = [call for call in pages.all_calls("curl") if call.page == README]
+    return [call for call in calls if any(MODULES_PREFIX in word for word in call.words)]
 
 
 def test_the_curl_lines_of_the_readme_answer_what_it_says(tmp_path: Path) -> None:

@@ -26,6 +26,10 @@ class FakeClock:
         heapq.heappush(self._sleepers, (self._elapsed + max(seconds, 0.0), next(self._order), future))
         await future
 
+    def jump(self, seconds: float) -> None:
+        """Move the wall clock alone, as when the machine sleeps or somebody sets it."""
+        self._start += timedelta(seconds=seconds)
+
     @property
     def sleepers(self) -> int:
         """How many tasks are waiting."""

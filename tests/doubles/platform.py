@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import sqlite3
+import ssl
 import subprocess
 import sys
 import time
@@ -50,7 +51,9 @@ class Platform:
         self.words = list(words)
         self.endpoints: dict[str, Any] = {}
         self.process: subprocess.Popen[bytes] | None = None
-        self.http = httpx.Client(timeout=30)
+        self.trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        """For https to the control plane: knows its authority once it has started."""
+        self.http = httpx.Client(timeout=30, verify=self.trust)
         self.admin = self.administrator()
         """For the control plane, with an administrator's token."""
         home.mkdir(parents=True, exist_ok=True)
@@ -80,6 +83,7 @@ class Platform:
                 raise AssertionError(f"up is not ready after {timeout} s:\n{self.output()}")
             pause()
         self.endpoints = json.loads((self.data / "endpoints.json").read_text())
+        self.trust.load_verify_locations(self.endpoints["caFile"])
 
     def administrator(self) -> httpx.Client:
         """A client of one's own with an administrator's token."""
@@ -89,7 +93,7 @@ class Platform:
             request.headers["authorization"] = f"Bearer {token}"
             return request
 
-        return httpx.Client(timeout=30, auth=with_token)
+        return httpx.Client(timeout=30, auth=with_token, verify=self.trust)
 
     def stop(self, sign: signal.Signals = signal.SIGTERM, *, timeout: float = 60.0) -> int:
         """Ask it to stop and wait; returns its exit code.
@@ -100,7 +104,7 @@ class Platform:
             return 0
         for client in (self.http, self.admin):
             client.close()
-        self.http, self.admin = httpx.Client(timeout=30), self.administrator()
+        self.http, self.admin = httpx.Client(timeout=30, verify=self.trust), self.administrator()
         if self.process.poll() is None:
             self.process.send_signal(sign)
         try:

@@ -1,5 +1,7 @@
 """What `modplane up` prints when it is ready."""
 
+import dataclasses
+import shutil
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,19 @@ def test_the_guarded_route_is_one_that_a_token_opens() -> None:
 def test_the_addresses_are_told() -> None:
     text = "\n".join(greeting.addresses(FOUND, Path("/data")))
     assert all(part in text for part in ("http://127.0.0.1:7401", "http://127.0.0.1:8001", "nats://", "2 workers"))
+
+
+def test_the_control_plane_is_called_with_its_authority(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(shutil, "which", lambda _: "/usr/bin/kubectl")
+    token, kubeconfig = str(tmp_path / "d/admin.token"), str(tmp_path / "d/kubeconfig")
+    found = dataclasses.replace(FOUND, token_file=token, kubeconfig=kubeconfig, ca_file="/far/ca.pem")
+    text = "\n".join([*greeting.addresses(found, Path("/data")), *greeting.suggestions([], found, Path("/data"))])
+    assert "http://127.0.0.1:7401  (CA: /far/ca.pem)" in text
+    assert (
+        'curl --cacert /far/ca.pem -H "authorization: Bearer $(cat d/admin.token)" http://127.0.0.1:7401/apis' in text
+    )
+    assert "kubectl --kubeconfig d/kubeconfig get modules" in text
 
 
 async def test_it_greets_with_the_modules_there_are(desk: Desk) -> None:
