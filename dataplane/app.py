@@ -268,6 +268,7 @@ class Worker:
                     "serving": served.trouble is None,
                     "reason": "" if served.trouble is None else served.trouble.reason,
                     "inFlight": len(served.tasks),
+                    "pulse": served.pulse.wire(),
                 }
                 for served in self._host.snapshot.modules.values()
             ],

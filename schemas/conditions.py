@@ -16,6 +16,7 @@ ROUTES_ACCEPTED: Final = "RoutesAccepted"
 DEPENDENCIES_READY: Final = "DependenciesReady"
 REGISTERED: Final = "Registered"
 PROGRAMMED: Final = "Programmed"
+BAKED: Final = "Baked"
 HEALTHY: Final = "Healthy"
 READY: Final = "Ready"
 SOURCE_CURRENT: Final = "SourceCurrent"
@@ -34,6 +35,7 @@ ORDER: Final = (
     DEPENDENCIES_READY,
     REGISTERED,
     PROGRAMMED,
+    BAKED,
     HEALTHY,
     READY,
     SOURCE_CURRENT,

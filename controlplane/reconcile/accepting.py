@@ -52,6 +52,13 @@ def claims_of(desired: DesiredModule) -> list[tuple[str, str, str]]:
     )
 
 
+def needless_claims(payload: str, held: Iterable[Claim]) -> bool:
+    """Whether claims are held that a desired row's payload does not need."""
+    wanted = DesiredModule.model_validate_json(payload)
+    keep = {(wanted.api_version, wanted.namespace, method, shape) for method, shape, _ in claims_of(wanted)}
+    return any((claim.api_version, claim.namespace, claim.method, claim.shape) not in keep for claim in held)
+
+
 def refusal(name: str, uid: str, spec: ModuleSpec, report: InspectionReport, rivals: Sequence[Claim]) -> Refusal | None:
     """What stands against the reported routes; None: nothing does."""
     ill = [problem for route in report.routes if (problem := _ill_formed(route))]

@@ -20,7 +20,7 @@ from schemas.module import DesiredModule
 
 MANAGER = "modplane-reconcile"
 
-_WRITING = frozenset({Action.REGISTER, Action.RELEASE, Action.WITHDRAW, Action.FINALIZE, Action.REMOVE})
+_WRITING = frozenset({Action.REGISTER, Action.RETURN, Action.RELEASE, Action.WITHDRAW, Action.FINALIZE, Action.REMOVE})
 RELEASING = frozenset({Action.RELEASE, Action.FINALIZE, Action.REMOVE})
 """Actions after which claims may be free."""
 
@@ -51,6 +51,8 @@ def write(tx: Transaction, facts: Facts, decision: Decision) -> Written:
     row = facts.desired
     if decision.action is Action.REGISTER:
         decision, row = _register(tx, facts, decision)
+    elif decision.action is Action.RETURN:
+        decision, row = _return(tx, facts, decision)
     elif decision.action is Action.WITHDRAW:
         row = tx.withdraw(names.module_key(record.name))
     elif decision.action is Action.RELEASE:
@@ -87,6 +89,24 @@ def _register(tx: Transaction, facts: Facts, decision: Decision) -> tuple[Decisi
     if row == facts.desired:
         # It was desired before (the status had been lost): no worker will report anything new.
         decision = replace(decision, requeue_after=0.0)
+    return decision, row
+
+
+def _return(tx: Transaction, facts: Facts, decision: Decision) -> tuple[Decision, DesiredRow | None]:
+    """The row of the last good generation, whose claims are still held; if not, this one stays."""
+    record, desired, good = facts.record, decision.desired, facts.status.last_good
+    assert desired is not None
+    assert good is not None
+    if tx.take_claims(record, desired.api_version, desired.namespace, accepting.claims_of(desired)):
+        return deciding.decide(replace(facts, last_good=None)), facts.desired
+    row = tx.desire(
+        key=names.module_key(record.name),
+        kind="Module",
+        name=record.name,
+        uid=record.uid,
+        generation=good.generation,
+        payload=canonical_json(desired.wire()),
+    )
     return decision, row
 
 

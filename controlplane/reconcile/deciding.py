@@ -8,13 +8,22 @@ dependency, a suspension or an error of a newer one; every False or Unknown says
 do.  Called by `looping` (and once more by `acting` when a claim was lost in the race); goes to `acting`.
 """
 
-from controlplane.reconcile import accepting, contending, dependencies, judging, unregistering
+from controlplane.reconcile import (
+    accepting,
+    baking,
+    contending,
+    dependencies,
+    diagnosing,
+    judging,
+    returning,
+    unregistering,
+)
 from controlplane.reconcile.drafting import Draft
 from controlplane.reconcile.facts import ATTEMPTS, Action, Decision, Facts
 from schemas import conditions
 from schemas.inspections import InspectionOutcome, InspectionReport
 from schemas.meta import ConditionStatus
-from schemas.module import DesiredModule, ModuleSpec, ServingStatus
+from schemas.module import ModuleSpec, ServingStatus
 
 UNKNOWN = ConditionStatus.UNKNOWN
 _SLOW_INSPECTION = 1.0
@@ -33,6 +42,8 @@ def decide(facts: Facts) -> Decision:
     _put_suspended(draft, facts)
     if facts.spec is not None:
         contending.put(draft, facts)
+    if facts.spec is not None and returning.is_returned(facts):
+        return returning.hold(draft, facts)
     return _registered(draft, facts) if is_registered(facts) else _gates(draft, facts)
 
 
@@ -210,17 +221,50 @@ def _registered(draft: Draft, facts: Facts) -> Decision:
     if judgement.stalled is not None:
         draft.stall(*judgement.stalled)
     programmed = draft.holds(conditions.PROGRAMMED)
-    if judgement.passing and (left := _passing_for(facts, judgement.passing)) > 0:
-        return Decision(facts.status, requeue_after=left, awaits_fleet=True)
     if programmed:
         _put_serving(draft, facts, spec)
+    bake = _bake(draft, facts, spec, programmed=programmed)
+    if bake.verdict is baking.Verdict.FAILED and (given_up := returning.begin(draft, facts, bake)) is not None:
+        return given_up
+    if judgement.passing and (left := _passing_for(facts, judgement.passing)) > 0:
+        return Decision(facts.status, requeue_after=left, awaits_fleet=True)
+    if programmed and (found := _diagnosis(facts, spec)) is not None:
+        draft.diagnosed(found)
     _stall_by_row(draft, facts)
-    stale = programmed and _needless_claims(facts)
+    settled = programmed and bake.verdict is not baking.Verdict.BAKING
+    if settled and bake.verdict is baking.Verdict.PASSED:
+        draft.last_good = draft.serving
+    stale = settled and accepting.needless_claims(row.payload, facts.held)
     return draft.decision(
         Action.RELEASE if stale else Action.NOTHING,
-        requeue_after=judgement.requeue_after,
+        requeue_after=min(filter(None, (judgement.requeue_after, bake.requeue_after)), default=None),
         awaits_fleet=not programmed,
     )
+
+
+def _bake(draft: Draft, facts: Facts, spec: ModuleSpec, *, programmed: bool) -> baking.Bake:
+    """How this generation proves itself; what was said of it once stays, and without a bake time it is believed."""
+    told = draft.get(conditions.BAKED)
+    if not spec.rollout.bake_seconds:
+        draft.drop(conditions.BAKED)
+        return baking.Bake(baking.Verdict.PASSED, "", "")
+    if told is not None and told.status is ConditionStatus.TRUE:
+        return baking.Bake(baking.Verdict.PASSED, told.reason, told.message)
+    if told is not None and told.status is ConditionStatus.FALSE:
+        return baking.Bake(baking.Verdict.KEPT, told.reason, told.message)
+    served = (facts.now - draft.serving.since).total_seconds() if programmed and draft.serving else None
+    selector, generation = spec.placement.worker_selector, facts.record.generation
+    bake = baking.judge(facts.fleet, selector, facts.record.name, generation, spec.rollout, served)
+    if bake.verdict is baking.Verdict.PASSED:
+        draft.put(conditions.BAKED, True, bake.reason, bake.message)
+    elif bake.verdict is baking.Verdict.BAKING:
+        draft.put(conditions.BAKED, UNKNOWN, bake.reason, bake.message)
+    return bake
+
+
+def _diagnosis(facts: Facts, spec: ModuleSpec) -> diagnosing.Diagnosis | None:
+    selector = spec.placement.worker_selector
+    return diagnosing.diagnose(facts.fleet, selector, facts.record.name, facts.record.generation)
 
 
 def _passing_for(facts: Facts, allowed: float) -> float:
@@ -235,13 +279,7 @@ def _passing_for(facts: Facts, allowed: float) -> float:
 def _put_serving(draft: Draft, facts: Facts, spec: ModuleSpec) -> None:
     generation = facts.record.generation
     if draft.serving is None or draft.serving.generation < generation:
+        digest = spec.source.digest or ""
         draft.serving = ServingStatus(
-            generation=generation, digest=spec.source.digest or "", version=spec.version, since=facts.now
+            generation=generation, digest=digest, version=spec.version, since=facts.now, reason="Newest"
         )
-
-
-def _needless_claims(facts: Facts) -> bool:
-    assert facts.desired is not None
-    wanted = DesiredModule.model_validate_json(facts.desired.payload)
-    keep = {(wanted.api_version, wanted.namespace, method, shape) for method, shape, _ in accepting.claims_of(wanted)}
-    return any((claim.api_version, claim.namespace, claim.method, claim.shape) not in keep for claim in facts.held)

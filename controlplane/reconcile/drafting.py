@@ -7,11 +7,20 @@ Called by `deciding` and `unregistering`.
 
 from dataclasses import dataclass, field
 
+from controlplane.reconcile import diagnosing
 from controlplane.reconcile.facts import Action, Decision, Facts, Step
 from controlplane.store.records import Contest
 from schemas import conditions, names
 from schemas.meta import Condition, ConditionStatus
-from schemas.module import DesiredModule, ModuleState, ModuleStatus, RouteStatus, ServingStatus, WorkerCounts
+from schemas.module import (
+    DesiredModule,
+    HealthSummary,
+    ModuleState,
+    ModuleStatus,
+    RouteStatus,
+    ServingStatus,
+    WorkerCounts,
+)
 
 _SPEAKER = {
     ModuleState.DISCOVERED: conditions.VALID,
@@ -31,6 +40,8 @@ class Draft:
     facts: Facts
     listed: list[Condition] = field(default_factory=list)
     serving: ServingStatus | None = None
+    last_good: ServingStatus | None = None
+    health: HealthSummary | None = None
     routes: list[RouteStatus] = field(default_factory=list)
     workers: WorkerCounts = field(default_factory=WorkerCounts)
     contests: tuple[Contest, ...] | None = None
@@ -40,7 +51,15 @@ class Draft:
     def of(cls, facts: Facts) -> "Draft":
         """A draft that begins with what the status says now."""
         status = facts.status
-        return cls(facts, list(status.conditions), status.serving, list(status.routes), status.workers)
+        return cls(
+            facts,
+            list(status.conditions),
+            status.serving,
+            status.last_good,
+            status.health,
+            list(status.routes),
+            status.workers,
+        )
 
     def put(self, kind: str, status: ConditionStatus | bool, reason: str, message: str) -> None:
         """Set a condition for the generation that was read."""
@@ -54,6 +73,11 @@ class Draft:
     def stall(self, reason: str, message: str) -> None:
         """Say that only a person can bring this generation further."""
         self.put(conditions.STALLED, True, reason, message)
+
+    def diagnosed(self, found: diagnosing.Diagnosis) -> None:
+        """Say what is known of the health of what serves."""
+        self.put(conditions.HEALTHY, found.status, found.reason, found.message)
+        self.health = found.summary
 
     def drop(self, kind: str) -> None:
         """Take a condition away."""
@@ -86,12 +110,14 @@ class Draft:
             state=state,
             observed_generation=record.generation,
             serving=self.serving,
+            last_good=self.last_good,
+            health=self.health,
             conditions=self.listed,
             routes=self.routes,
             workers=self.workers,
         )
         return Decision(
-            status=status,
+            status=_calm(status, self.facts.status),
             action=action,
             steps=tuple(self._steps(state)),
             desired=desired,
@@ -164,6 +190,14 @@ class Draft:
         if speaker is None:
             return Step(old, to, str(to).capitalize(), "")
         return Step(old, to, speaker.reason, speaker.message)
+
+
+def _calm(new: ModuleStatus, old: ModuleStatus) -> ModuleStatus:
+    """The new status, or the old one if only the time of the last check differs: that is worth no write."""
+    if new.health is None or old.health is None:
+        return new
+    quiet = new.model_copy(update={"health": new.health.model_copy(update={"last_check": old.health.last_check})})
+    return quiet if quiet == old else new
 
 
 def blocked_by(finalizers: tuple[str, ...]) -> list[str]:

@@ -65,6 +65,8 @@ class Facts:
     held: tuple[Claim, ...] = ()
     """Routes that this module holds."""
     desired: DesiredRow | None = None
+    last_good: DesiredModule | None = None
+    """What workers were told of ``status.last_good``, as far as it can be made again; only while it may be needed."""
     row_error: str | None = None
     """What is wrong with a person's last edit of this module's row."""
     deleting_for: float = 0.0
@@ -79,6 +81,8 @@ class Action(StrEnum):
     """Start a background inspection."""
     REGISTER = "register"
     """Take the claims and write the desired row."""
+    RETURN = "return"
+    """Write the row of the last good generation in place of this one's."""
     RELEASE = "release"
     """Give back the claims that only older generations needed."""
     WITHDRAW = "withdraw"
@@ -107,7 +111,7 @@ class Decision:
     action: Action = Action.NOTHING
     steps: tuple[Step, ...] = ()
     desired: DesiredModule | None = None
-    """With REGISTER: what workers are to serve."""
+    """With REGISTER and RETURN: what workers are to serve."""
     requeue_after: float | None = None
     """Seconds after which time alone may change the answer; None: only events do."""
     awaits_fleet: bool = False

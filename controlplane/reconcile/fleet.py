@@ -17,7 +17,7 @@ from typing import TypeAlias
 import structlog
 
 from schemas.kits.clocks import Clock
-from schemas.reports import Pending, Rejected, WorkerReport
+from schemas.reports import Ailing, Pending, Rejected, Trial, WorkerReport
 
 logger = structlog.get_logger("controlplane.reconcile.fleet")
 
@@ -57,11 +57,15 @@ class WorkerView:
     pending: Mapping[str, Pending] = field(init=False, repr=False, compare=False)
     """By module; a thousand modules ask for theirs."""
     rejected: Mapping[str, Rejected] = field(init=False, repr=False, compare=False)
+    ailing: Mapping[str, Ailing] = field(init=False, repr=False, compare=False)
+    trials: Mapping[str, Trial] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Index the report."""
         object.__setattr__(self, "pending", {entry.module: entry for entry in self.report.pending})
         object.__setattr__(self, "rejected", {entry.module: entry for entry in self.report.rejected})
+        object.__setattr__(self, "ailing", {entry.module: entry for entry in self.report.ailing})
+        object.__setattr__(self, "trials", {entry.module: entry for entry in self.report.trials})
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +279,7 @@ class Fleet:
         if before != after:
             self.on_progress(before, after, loading)
         troubles = _troubles(old) ^ _troubles(new)
-        if moved := frozenset(trouble[0] for trouble in troubles) - loading:
+        if moved := frozenset(str(trouble[0]) for trouble in troubles) - loading:
             self.on_change(moved)
 
 
@@ -296,7 +300,11 @@ def _membership(known: _Known) -> tuple[object, ...]:
     return (known.standing, known.gone, known.report.boot, known.report.labels, known.report.store)
 
 
-def _troubles(report: WorkerReport) -> set[tuple[str, int, str, str]]:
-    return {(entry.module, entry.generation, entry.reason, entry.message) for entry in report.pending} | {
-        (entry.module, entry.generation, entry.reason, entry.message) for entry in report.rejected
+def _troubles(report: WorkerReport) -> set[tuple[object, ...]]:
+    """What of a report is news to a module, its name first."""
+    return {
+        *((entry.module, entry.generation, entry.reason, entry.message) for entry in report.pending),
+        *((entry.module, entry.generation, entry.reason, entry.message) for entry in report.rejected),
+        *((entry.module, "ailing", *entry.model_dump(exclude={"module"}).values()) for entry in report.ailing),
+        *((entry.module, "trial", entry.generation, entry.errors) for entry in report.trials if entry.errors),
     }

@@ -9,13 +9,14 @@ from datetime import datetime
 
 import pydantic
 
-from controlplane.reconcile import dependencies, examining
+from controlplane.reconcile import accepting, dependencies, examining
 from controlplane.reconcile.facts import Facts
 from controlplane.store import neighbouring
 from controlplane.store.readings import Reading
 from controlplane.store.records import Record
 from schemas import names, paths
-from schemas.module import ModuleSpec, ModuleStatus
+from schemas.inspections import InspectionOutcome
+from schemas.module import DesiredModule, ModuleSpec, ModuleStatus
 
 
 def read(reading: Reading, name: str, now: datetime, examiner: examining.Examiner) -> Facts | None:
@@ -36,8 +37,24 @@ def read(reading: Reading, name: str, now: datetime, examiner: examining.Examine
     )
     if spec is None or record.deleting:
         return facts
+    facts = replace(facts, last_good=_last_good(reading, facts, spec, examiner))
     graph = dependencies.reachable(depends_on(spec), lambda other: neighbour(reading.get("Module", other)))
     return _in_company(reading, replace(facts, graph=graph, examination=examiner.look(reading, record, spec)), spec)
+
+
+def _last_good(reading: Reading, facts: Facts, spec: ModuleSpec, examiner: examining.Examiner) -> DesiredModule | None:
+    """What workers were told of the last good generation, made again from its spec and what its code had said."""
+    good, record = facts.status.last_good, facts.record
+    if good is None or not spec.rollout.bake_seconds or good.generation >= record.generation:
+        return None
+    kept = next((entry for entry in reading.history(record.uid) if entry.generation == good.generation), None)
+    earlier, _ = (None, "") if kept is None else spec_of(replace(record, spec=kept.spec))
+    if earlier is None or earlier.source.digest != good.digest:
+        return None
+    report = examiner.look(reading, replace(record, generation=good.generation), earlier).report
+    if report is None or report.outcome is not InspectionOutcome.OK:
+        return None
+    return accepting.desired_module(record.name, earlier, report)
 
 
 def _in_company(reading: Reading, facts: Facts, spec: ModuleSpec) -> Facts:

@@ -22,6 +22,7 @@ import uvloop
 from dataplane.agent import (
     applying,
     carrying,
+    checking,
     counting,
     crossing,
     following,
@@ -288,6 +289,7 @@ class _Life:
             suspects=suspects,
             strikes=strikes,
         )
+        self._checker = checking.Checker(gateway, self._applier.rebuild, clock, changed=self._saved)
         self._standings = standings.Standings(gateway.stand, clock, changed=self._saved, reveal=reveal)
         self._saver = saving.Saver(file, clock, changed=self._saved)
         self._acknowledged = holding.Proof()
@@ -327,6 +329,7 @@ class _Life:
     async def stop(self) -> None:
         """Say goodbye and end."""
         await self._tasks.stop()
+        await self._checker.stop()
         await self._standings.stop()
         await self._applier.stop()
         self._keep()
@@ -354,6 +357,7 @@ class _Life:
         self._tasks.supervise(self._teller.run, "tell counted accesses")
         if self._carrier is not None:
             self._tasks.supervise(self._carrier.run, "carry the audit trail")
+        self._tasks.supervise(self._checker.run, "check modules")
         await (self._first_read.wait() if kept is None else self._meet())
         late = await self._tried(late)
         await self._standings.settle()
@@ -449,6 +453,9 @@ class _Life:
             leaving=self._leaving,
             pending=self._pending(),
             rejected=self._rejected(),
+            ailing=self._checker.ailing(),
+            checked=self._checker.checked(),
+            trials=self._checker.trials(),
             sequence=sequence,
             loop_lag_seconds=round(self._lag, 6),
             loop_blocks=self._blocks,

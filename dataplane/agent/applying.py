@@ -14,7 +14,7 @@ import contextlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import structlog
 
@@ -28,6 +28,9 @@ from schemas.kits.tasks import Tasks
 from schemas.reports import Pending, Rejected
 
 logger = structlog.get_logger("dataplane.agent.applying")
+
+Served: TypeAlias = serving.Served
+Trouble: TypeAlias = serving.Trouble
 
 _QUARANTINE_SIZE = 10_000
 _MOMENT_SECONDS = 1.0
@@ -104,6 +107,7 @@ class Applier:
         self._failed: dict[str, _Failed] = {}
         self._busy: dict[str, tuple[Wanted, datetime]] = {}
         self._draining: dict[tuple[str, str], datetime] = {}
+        self._rebuilding: set[str] = set()
         self._untried: set[str] = set()
         self._quarantine: dict[planning.Fingerprint, tuple[str, str]] = {}
         self._alarm: asyncio.Task[None] | None = None
@@ -243,7 +247,8 @@ class Applier:
             name: planning.Failure(failed.module.uid, failed.module.digest, failed.retry_at)
             for name, failed in self._failed.items()
         }
-        plan = planning.plan(among, self._wanted, self._placed, failures, self._busy, self._clock.monotonic())
+        busy = self._busy.keys() | self._rebuilding
+        plan = planning.plan(among, self._wanted, self._placed, failures, busy, self._clock.monotonic())
         for placed in plan.remove:
             self._forget(placed)
             self._tasks.start(self._remove(placed), f"remove {placed.name}")
@@ -342,18 +347,43 @@ class Applier:
                     self._quarantine.pop(next(iter(self._quarantine)))
                 self._quarantine[planning.fingerprint(module, self._host_version)] = (error.reason, error.message)
             raise
-        instance = served.instance
-        assert instance is not None, "a loaded module has an instance"
+        assert served.instance is not None, "a loaded module has an instance"
         if self._superseded(module):
-            instance.unload()
+            served.instance.unload()
             return
+        await self._install(module, served)
+        self._serves(module, served.since)
+
+    async def _install(self, module: Wanted, served: Served) -> None:
+        assert served.instance is not None, "a loaded module has an instance"
         try:
             with contextlib.nullcontext() if self._suspects is None else self._suspects.watching(module):
                 await self._gateway.install(served)
         except BaseException:
-            instance.unload()
+            served.instance.unload()
             raise
-        self._serves(module, served.since)
+
+    async def rebuild(self, name: str, uid: str, trouble: Trouble | None) -> bool:
+        """Put a fresh instance of what serves in its place, in ``trouble`` if that is given; whether that went well.
+
+        What serves stays when it does not.  Nothing else happens to the module meanwhile.
+        """
+        module, placed = self._good.get(name), self._placed.get(name)
+        if module is None or module.uid != uid or placed is None or not placed.serving or name in self._busy:
+            return False
+        self._rebuilding.add(name)
+        try:
+            served = await self._loader.load(module)
+            served.trouble = trouble
+            await self._install(module, served)
+        except DataPlaneError as error:
+            logger.warning("fresh instance not served", module=name, reason=error.reason, error=error.message)
+            return False
+        finally:
+            self._rebuilding.discard(name)
+            self._step([name])
+        logger.info("fresh instance serves", module=name, generation=module.generation)
+        return True
 
     async def _renewed(self, module: Wanted) -> datetime | None:
         """Since when the module serves with the instance that is there already; None: it needs one of its own."""

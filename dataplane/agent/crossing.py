@@ -4,13 +4,14 @@ Modules start and requests run on the serving loop only; each call here is one c
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from datetime import datetime
 from typing import Any, TypeVar
 
 from dataplane.agent.holding import Wanted
 from dataplane.gateway import counting, hosting, serving
 from dataplane.gateway.standing import Standing
+from dataplane.runtime import asking
 
 T = TypeVar("T")
 
@@ -54,6 +55,30 @@ class Crossing:
             return self._host.renew(module.name, module.uid, module.generation, module.desired)
 
         return await self._over(publish())
+
+    def modules(self) -> list[serving.Served]:
+        """Every module that is published, now."""
+        return list(self._host.snapshot.modules.values())
+
+    async def check(self, name: str, uid: str, timeout: float) -> asking.Answer | None:
+        """A module's own check; None: it has none, or is not there."""
+        return await self._over(self._host.check(name, uid, timeout))
+
+    async def trouble(self, name: str, uid: str, trouble: serving.Trouble | None) -> bool:
+        """Take a running module out of service, or back into it."""
+
+        async def publish() -> bool:
+            return self._host.trouble(name, uid, trouble)
+
+        return await self._over(publish())
+
+    async def look(self, names: Iterable[str]) -> None:
+        """Let these modules' circuits go on to what time alone brings."""
+
+        async def look() -> None:
+            self._host.look(names)
+
+        await self._over(look())
 
     async def remove(self, name: str, uid: str) -> None:
         """Take a module out and wait until it is drained."""

@@ -7,6 +7,7 @@ replaced or removed one keeps answering the requests that are inside it, for at 
 
 import asyncio
 import dataclasses
+from collections.abc import Iterable
 from datetime import datetime
 
 import structlog
@@ -120,7 +121,15 @@ class Host:
         if served is None or served.uid != uid or served.instance is None or not served.instance.has_check:
             return None
         with sharing.within(served.share):
-            return await served.instance.check(timeout)
+            answer = await served.instance.check(timeout)
+        served.pulse.answer, served.pulse.checked_at = answer, self._clock.now()
+        return answer
+
+    def look(self, names: Iterable[str]) -> None:
+        """Let the circuits of these modules go on to what time alone brings."""
+        for name in names:
+            if (served := self.snapshot.modules.get(name)) is not None:
+                served.pulse.breaker.look(self._clock.monotonic())
 
     def stand(self, now: standing.Standing) -> None:
         """Publish other flags, tenants and revocations; decisions of the next request read them."""

@@ -6,9 +6,12 @@ generation goes on with them.
 """
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Final
 
 from dataplane.gateway.breaking import Breaker
+from dataplane.runtime import asking
+from schemas.meta import Json
 from schemas.module import CircuitState, DesiredModule
 
 SLOW: Final = 0.75
@@ -18,7 +21,7 @@ SLOW: Final = 0.75
 class Pulse:
     """The counts of one generation."""
 
-    __slots__ = ("_slow", "breaker", "calls", "errors", "well")
+    __slots__ = ("_slow", "answer", "breaker", "calls", "checked_at", "errors", "well")
 
     def __init__(self, desired: DesiredModule, before: "Pulse | None" = None) -> None:
         """``before``: of the generation whose instance goes on serving under this one."""
@@ -27,7 +30,10 @@ class Pulse:
         self.errors = 0
         """Those that ended with 5xx, or without an answer in time."""
         self.well: bool = True if before is None else before.well
-        """What the module's own check said last; True until it has failed."""
+        """False while the module's own check says that it is not (`dataplane.agent.probing`)."""
+        self.answer: asking.Answer | None = None if before is None else before.answer
+        """The last answer of the module's own check, and when it was given."""
+        self.checked_at: datetime | None = None if before is None else before.checked_at
         self.breaker = Breaker(desired.breaker)
         self._slow = desired.limits.timeout_seconds * SLOW
 
@@ -50,3 +56,18 @@ class Pulse:
         if failed:
             self.errors += 1
         self.breaker.note(now, failed=failed, slow=took > self._slow, turn=turn)
+
+    def wire(self) -> Json:
+        """What ``/modules/system/info`` shows."""
+        answer = self.answer
+        return {
+            "calls": self.calls,
+            "errors": self.errors,
+            "circuit": self.breaker.state.value,
+            "circuitReason": self.breaker.message,
+            "healthy": self.well,
+            "lastCheck": None if self.checked_at is None else self.checked_at.isoformat(),
+            "lastAnswer": None
+            if answer is None
+            else {"healthy": answer.healthy, "reason": answer.reason, "message": answer.message, **answer.details},
+        }

@@ -22,7 +22,7 @@ from controlplane.store.transactions import Transaction
 from schemas import conditions, names
 from schemas.meta import ConditionStatus, Json
 from schemas.module import DesiredModule, ModuleState, ModuleStatus
-from schemas.reports import Pending, Rejected, WorkerReport, WorkerState
+from schemas.reports import Ailing, HealthState, Pending, Rejected, Trial, WorkerReport, WorkerState
 from tests.doubles.inlinestore import InlineStore, open_inline
 from tests.doubles.inspectors import TableInspector
 from tests.doubles.virtualloop import VirtualClock
@@ -260,6 +260,16 @@ class SimWorker:
         selector = DesiredModule.model_validate_json(row.payload).worker_selector
         return fleet.matches(selector, self.labels)
 
+    def _ailing(self, row: DesiredRow) -> Ailing:
+        return Ailing(
+            module=row.name, generation=row.generation, state=HealthState.UNHEALTHY, reason="CheckFailed",
+            message="no database", since=self.world.clock.now(),
+        )  # fmt: skip
+
+    def _trial(self, row: DesiredRow) -> Trial:
+        calls, errors = self.world.calls[_digest(row)]
+        return Trial(module=row.name, generation=row.generation, calls=calls, errors=errors)
+
     def report(self) -> None:
         if not (self.running and self.world.nats_up):
             return
@@ -281,11 +291,17 @@ class SimWorker:
             synced=self.synced,
             pending=list(self.pending.values()),
             rejected=list(self.rejected.values()),
+            ailing=[self._ailing(row) for row in self.serving.values() if _digest(row) in self.world.ill],
+            trials=[self._trial(row) for row in self.serving.values() if _digest(row) in self.world.calls],
             sequence=self.sequence,
             started_at=self.world.clock.now(),
             reported_at=self.world.clock.now(),
         )
         self.world.heard(report)
+
+
+def _digest(row: DesiredRow) -> str:
+    return DesiredModule.model_validate_json(row.payload).digest
 
 
 class World:
@@ -304,6 +320,10 @@ class World:
         self.bucket_moved = asyncio.Event()
         self.unloadable: set[str] = set()
         self.pending: set[str] = set()
+        self.ill: set[str] = set()
+        """Digests of code whose own check fails."""
+        self.calls: dict[str, tuple[int, int]] = {}
+        """By digest: how many calls each worker has handed on, and how many of them failed."""
         self.planes: list[ControlPlane] = []
         self.workers: list[SimWorker] = []
         self._tasks: list[asyncio.Task[None]] = []

@@ -16,8 +16,8 @@ from schemas import conditions, names
 from schemas.documents import canonical_json, payload_digest
 from schemas.inspections import InspectionOutcome, InspectionReport
 from schemas.meta import ConditionStatus
-from schemas.module import ModuleSpec, ModuleState, ModuleStatus
-from schemas.reports import Pending, Rejected, WorkerReport
+from schemas.module import ModuleSpec, ModuleState, ModuleStatus, ServingStatus
+from schemas.reports import Ailing, HealthState, Pending, Rejected, Trial, WorkerReport
 from tests.doubles.inspectors import module_spec, route
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -64,6 +64,9 @@ def after(decided: Facts, decision: Decision) -> Facts:
     row = decided.desired
     if decision.action is Action.REGISTER:
         row = row_of(decided)
+    elif decision.action is Action.RETURN and row is not None:
+        assert decided.status.last_good is not None
+        row = replace(row, generation=decided.status.last_good.generation, revision=row.revision + 1)
     elif decision.action is Action.WITHDRAW and row is not None:
         row = replace(row, deleted=True, payload="", revision=row.revision + 1)
     later = decided.now + timedelta(seconds=1)
@@ -109,14 +112,29 @@ def test_a_stored_generation_without_an_answer_is_inspected_without_a_write() ->
 
 
 def test_unhealthy_is_not_ready() -> None:
-    healthy = conditions.condition(conditions.HEALTHY, False, "CheckFailed", "no database", 1, NOW)
-    given_facts = facts(
-        status=ModuleStatus(conditions=[healthy]), examination=Examination("k", OK), fleet=fleet(worker())
+    ailing = Ailing(
+        module="one", generation=1, state=HealthState.UNHEALTHY, reason="CheckFailed", message="no database", since=NOW
     )
+    given_facts = facts(examination=Examination("k", OK), fleet=fleet(worker(ailing=[ailing]), worker("w1")))
     registered = after(given_facts, deciding.decide(given_facts))
     decision = deciding.decide(registered)
     assert decision.status.state is ModuleState.ACTIVE
-    assert reason(decision, "Ready") == "False:CheckFailed"
+    assert reason(decision, "Healthy") == reason(decision, "Ready") == "False:Unhealthy"
+    found = conditions.get(decision.status.conditions, "Healthy")
+    assert found is not None
+    assert found.message == "on 1 of 2 workers: w0: no database (CheckFailed)"
+    well = deciding.decide(replace(after(registered, decision), fleet=fleet(worker(), worker("w1"))))
+    assert reason(well, "Ready") == "True:Serving"
+
+
+def test_the_time_of_a_check_alone_is_worth_no_write() -> None:
+    given_facts = facts(examination=Examination("k", OK), fleet=fleet(worker(checked={"one": 1_900_000_000})))
+    registered = after(given_facts, deciding.decide(given_facts))
+    programmed = after(registered, deciding.decide(registered))
+    assert programmed.status.health is not None
+    assert programmed.status.health.last_check == datetime.fromtimestamp(1_900_000_000, UTC)
+    later = replace(programmed, fleet=fleet(worker(checked={"one": 1_900_000_009})))
+    assert not acting.is_needed(later, deciding.decide(later))
 
 
 def test_a_worker_of_another_store_has_applied_nothing_of_ours() -> None:
@@ -194,6 +212,9 @@ _EXAMINATIONS = st.sampled_from(
         Examination("k", OK.model_copy(update={"routes": [route("/health")]})),
     ]
 )
+AILING = Ailing(
+    module="one", generation=1, state=HealthState.UNHEALTHY, reason="CheckFailed", message="no database", since=NOW
+)
 _WORKERS = st.lists(
     st.builds(
         worker,
@@ -202,6 +223,9 @@ _WORKERS = st.lists(
         st.integers(7, 11),
         rejected=st.sampled_from([[], [Rejected(module="one", generation=1, reason="R", message="m")]]),
         pending=st.sampled_from([[], [Pending(module="one", generation=1, since=NOW, reason="P")]]),
+        ailing=st.sampled_from([[], [AILING], [AILING.model_copy(update={"generation": 2})]]),
+        trials=st.sampled_from([[], [Trial(module="one", generation=2, calls=40, errors=20)]]),
+        checked=st.sampled_from([{}, {"one": 1_900_000_000}]),
     ),
     max_size=3,
 )
@@ -228,6 +252,8 @@ def any_facts(draw: st.DrawFn) -> Facts:
         spec["dependencies"] = [{"name": "b", "version": "*"}]
     if draw(st.booleans()):
         del spec["source"]
+    if draw(st.booleans()):
+        spec["rollout"] = {"bakeSeconds": 60}
     deleted = draw(st.sampled_from([None, NOW]))
     finalizers = draw(st.sampled_from([(), (names.FINALIZER,), (names.FINALIZER, "x/y"), ("x/y",)]))
     record = replace(given_facts.record, deleted_at=deleted, finalizers=finalizers, spec=spec)
@@ -235,6 +261,13 @@ def any_facts(draw: st.DrawFn) -> Facts:
     given_facts = replace(given_facts, record=record, spec=parsed)
     if parsed is not None and draw(st.booleans()):
         given_facts = replace(given_facts, desired=row_of(given_facts, deleted=draw(st.booleans())))
+    if parsed is not None and draw(st.booleans()):
+        good = ServingStatus(generation=1, version="1.0.0", since=NOW)
+        given_facts = replace(
+            given_facts,
+            status=given_facts.status.model_copy(update={"last_good": good, "serving": good}),
+            last_good=draw(st.sampled_from([None, accepting.desired_module("one", parsed, OK)])),
+        )
     if draw(st.booleans()):
         given_facts = replace(given_facts, status=deciding.decide(given_facts).status)
     return given_facts
@@ -262,6 +295,10 @@ def test_every_decision_is_consistent_with_itself(given_facts: Facts) -> None:
     assert [step.from_ for step in decision.steps[1:]] == [step.to for step in decision.steps[:-1]]
     if decision.steps:
         assert decision.steps[-1].to == status.state
+    if decision.action is Action.RETURN:
+        assert decision.desired == given_facts.last_good
+        assert conditions.is_true(status.conditions, conditions.STALLED, given_facts.record.generation)
+        assert status.state is ModuleState.ERROR
     if decision.action is Action.REGISTER:
         assert decision.desired is not None
         assert given_facts.spec is not None
