@@ -75,12 +75,23 @@ class Look:
             shown = _shown(found)
             if self.ledger.token_of(found["spec"]["source"].get("digest")) != token:
                 yield f"{name} is not of the code that lies there: {shown}"
+            elif name in self.crowd.contests:
+                yield from self._refused(name, found)
             elif sort == sources.GOOD and (not _observed(found) or found["status"]["state"] != "ACTIVE"):
                 yield f"{name} is good and not ACTIVE: {shown}"
             elif sort != sources.GOOD and found["status"].get("state") == "ACTIVE" and _observed(found):
                 yield f"{name} is bad ({sort}) and ACTIVE"
             elif sort in _STALLING and found["status"].get("state") != "ERROR":
                 yield f"{name} is bad ({sort}) and not in ERROR: {shown}"
+
+    def _refused(self, name: str, found: Module) -> Iterator[str]:
+        """A module that asks for another's routes is told whose they are; it may have bad code as well."""
+        owner = self.crowd.contests[name]
+        told = [each for each in found["status"].get("conditions", []) if each["type"] == "RoutesAccepted"]
+        if self.ledger.kind(name) != sources.GOOD or name not in self.crowd.acknowledged:
+            return
+        if not _observed(found) or not told or told[0]["status"] != "False" or owner not in told[0]["message"]:
+            yield f"{name} asks for the routes of {owner} and is not refused: {_shown(found)}"
 
     def _database(self) -> tuple[dict[str, dict[str, Any]], dict[str, list[dict[str, Any]]]]:
         """The desired rows by key, and the recorded transitions by uid, as the database has them."""

@@ -12,13 +12,22 @@ from tests.soak import histories
 _PATIENCE = 40.0
 """Seconds of silence that a caller bears: more than any limit of the platform."""
 _PAUSE = 0.02
+_CALLS = (
+    ("who", histories.Asked.OPEN),
+    ("who", histories.Asked.OPEN),
+    ("thread", histories.Asked.OPEN),
+    ("mine", histories.Asked.ALLOWED),
+    ("mine", histories.Asked.BARE),
+)
 
 
 class Callers:
     """Some threads; half of the calls go over kept connections, half over fresh ones."""
 
-    def __init__(self, door: str, names: Callable[[], Sequence[str]], seed: int, count: int = 2) -> None:
+    def __init__(self, door: str, names: Callable[[], Sequence[str]], token: str, seed: int, count: int = 2) -> None:
+        """``token`` has the role that guarded routes want."""
         self._door = door
+        self._token = token
         self._names = names
         self._ended = threading.Event()
         self._lock = threading.Lock()
@@ -50,21 +59,25 @@ class Callers:
                 names = self._names()
                 if names:
                     name = rng.choice(names)
-                    answer = self._ask(client, name, rng.choice(("who", "who", "thread")))
+                    answer = self._ask(client, name, *rng.choice(_CALLS))
                     with self._lock:
                         self._answers.append(answer)
                 self._ended.wait(_PAUSE)
 
-    def _ask(self, client: httpx.Client, name: str, route: str) -> histories.Answer:
+    def _ask(self, client: httpx.Client, name: str, route: str, asked: histories.Asked) -> histories.Answer:
+        headers = {"authorization": f"Bearer {self._token}"} if asked is histories.Asked.ALLOWED else {}
         started = time.monotonic()
         try:
-            found = client.get(f"{self._door}/api/v1/modules/v1/{name}/{route}")
+            found = client.get(f"{self._door}/api/v1/modules/v1/{name}/{route}", headers=headers)
         except httpx.HTTPError as error:
-            return histories.Answer(name, started, time.monotonic(), failure=f"{type(error).__name__}: {error}")
+            failure = f"{type(error).__name__}: {error}"
+            return histories.Answer(name, started, time.monotonic(), asked, failure=failure)
         ended, worker = time.monotonic(), found.headers.get("x-modplane-worker", "")
         if found.status_code != 200:
-            return histories.Answer(name, started, ended, found.status_code, worker=worker, detail=found.text[:300])
+            told = found.text[:300]
+            return histories.Answer(name, started, ended, asked, found.status_code, worker=worker, detail=told)
         said = found.json()
         return histories.Answer(
-            name, started, ended, 200, "", worker, said.get("module", ""), said.get("token", ""), said.get("stamp", "")
-        )
+            name, started, ended, asked, 200, "", worker,
+            said.get("module", ""), said.get("token", ""), said.get("stamp", ""),
+        )  # fmt: skip

@@ -36,6 +36,10 @@ class Fault:
     """Connections to workers may end or stand still."""
     parts = False
     """Workers may be apart from the truth for a while."""
+    clocks = False
+    """The time of day is wrong meanwhile."""
+    alone = False
+    """Nothing else may go wrong at the same time."""
     kills = False
     """Processes end of it: none of them in the quiet part of a soak, in which memory is watched."""
 
@@ -177,6 +181,7 @@ class Clock(Fault):
     """The wall clock of all our processes jumps, and back at the end; monotonic time runs on."""
 
     name = "clock jump"
+    clocks = True
 
     @property
     def file(self) -> Path:
@@ -228,6 +233,30 @@ class FullDisk(Fault):
                     self.limited.append((process, before))
 
 
+class KillUp(Fault):
+    """kill -9 of `modplane up`: all that it started ends with it; somebody starts it again on the same ports."""
+
+    name = "kill up"
+    cuts = True
+    parts = True
+    kills = True
+
+    alone = True
+
+    def begin(self) -> None:
+        assert self.platform.process is not None
+        family = self.platform.children()
+        self.platform.process.kill()
+        self.platform.process.wait()
+        _, alive = psutil.wait_procs(family, timeout=30)
+        if alive:
+            raise AssertionError(f"outlived the kill of up: {[' '.join(each.cmdline()) for each in alive]}")
+
+    def end(self) -> None:
+        self.platform.log.close()
+        self.platform.start(timeout=120)
+
+
 class FolderGone(Fault):
     """The modules path is not there for a while, as when a network folder is not mounted."""
 
@@ -266,6 +295,7 @@ SORTS: Final[tuple[type[Fault], ...]] = (
     _named(Freeze, "freeze worker", "w1", cuts=True),
     _named(Freeze, "freeze NATS", "nats"),
     Roll,
+    KillUp,
     _bucket("bucket purged", _purge),
     _bucket("bucket deleted", _delete),
     _bucket("events stream deleted", _lose_events),

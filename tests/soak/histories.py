@@ -9,12 +9,24 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 SETTLING = 30.0
 """Seconds after a fault's end in which a worker may not have heard yet what was said while it was apart."""
 CUTTING = 5.0
 """Seconds after a worker's end in which a caller may still find its kept connection dead."""
+
+
+class Asked(StrEnum):
+    """What a call asked for."""
+
+    OPEN = "open"
+    """A route that anybody may call."""
+    ALLOWED = "allowed"
+    """A guarded route, with a token that it wants."""
+    BARE = "bare"
+    """A guarded route, without a token."""
 
 
 @dataclass(slots=True)
@@ -46,6 +58,7 @@ class Answer:
     name: str
     started: float
     ended: float
+    asked: Asked = Asked.OPEN
     status: int = 0
     """0: there was no answer; ``failure`` says why."""
     failure: str = ""
@@ -67,6 +80,8 @@ class Span:
     """Connections to a worker may end or stand still."""
     parts: bool = False
     """Workers may be apart from the truth, so that they serve what was."""
+    clocks: bool = False
+    """Good tokens may seem to be of another time."""
 
     def touches(self, since: float, until: float, margin: float) -> bool:
         """Whether it was on between two moments, or ended less than ``margin`` before."""
@@ -134,6 +149,8 @@ def judge(answer: Answer, history: History) -> str:
         return "" if excuse(answer, history.spans) else f"no answer, and no fault explains it: {answer.failure}"
     if answer.status == 200:
         return _judge_content(answer, history, firm)
+    if answer.status == 401 and answer.asked is not Asked.OPEN:
+        return _judge_refusal(answer, history)
     if firm is not None:
         return f"status {answer.status} ({answer.detail}) from a module that every worker serves"
     if answer.status >= 500 and answer.status != 503:
@@ -142,6 +159,8 @@ def judge(answer: Answer, history: History) -> str:
 
 
 def _judge_content(answer: Answer, history: History, firm: Firm | None) -> str:
+    if answer.asked is Asked.BARE:
+        return "a guarded route answered a caller without a token"
     made = history.by_content.get((answer.module, answer.token, answer.stamp), [])
     if not made or answer.module != answer.name:
         return "an answer of something that was never stored"
@@ -155,6 +174,11 @@ def _judge_content(answer: Answer, history: History, firm: Firm | None) -> str:
     if firm is not None and (newest.uid != firm.uid or newest.number < firm.number):
         return f"an answer of generation {newest.number}, when every worker served generation {firm.number}"
     return _stale(answer, history, newest)
+
+
+def _judge_refusal(answer: Answer, history: History) -> str:
+    moved = any(span.clocks and span.touches(answer.started, answer.ended, SETTLING) for span in history.spans)
+    return "" if answer.asked is Asked.BARE or moved else f"a good token was refused: {answer.detail}"
 
 
 def _was_active(generation: Generation, history: History) -> bool:

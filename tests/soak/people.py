@@ -50,6 +50,8 @@ class People:
         """By name: uid, generation and stamp of the newest acknowledged apply."""
         self.noisy: set[str] = set()
         self.leaving: set[str] = set()
+        self.contests: dict[str, str] = {}
+        """By name: whose namespace it asks for as well, and is refused."""
         self._sorts: list[sources.Sort] = []
 
     def close(self) -> None:
@@ -64,6 +66,7 @@ class People:
             self.create: 3 if len(living) < MOST else 0,
             lambda: self.change_code(self._rng.choice(living)): 5,
             lambda: self.apply(self._rng.choice(living)): 5,
+            lambda: self.contest(self._rng.choice(living)): 1,
             lambda: self.delete(self._rng.choice(living)): 2,
             lambda: self.spoil(self._rng.choice(living), poison=poison): 4,
             lambda: self.shout(self._rng.choice(living)): 3,
@@ -104,12 +107,32 @@ class People:
         bad = [name for name in sorted(self._ledger.shipped) if self._ledger.kind(name) != sources.GOOD]
         for name in bad:
             self._ship(name, None, noisy=name in self.noisy)
-        return bad
+        return bad + self._settle_contests(sorted(self.contests))
+
+    def contest(self, name: str) -> None:
+        """Apply a manifest that asks for the routes of another module, which everybody serves: they stay its own."""
+        owners = self._history.firm.keys() & self._ledger.shipped.keys() - self.leaving - self._history.loose_at.keys()
+        owners -= {name, *self.contests}
+        if name not in self._history.firm or name in self.contests or name in self.contests.values() or not owners:
+            return
+        self.contests[name] = self._rng.choice(sorted(owners))
+        self.apply(name)
+
+    def _settle_contests(self, names: list[str]) -> list[str]:
+        """Those ask for their own routes again; returns who does."""
+        for name in names:
+            owner = self.contests.pop(name)
+            self.apply(name)
+            if name not in self.acknowledged:
+                self.contests[name] = owner
+        return [name for name in names if name not in self.contests]
 
     def apply(self, name: str) -> None:
         """Apply a manifest with a new stamp, sometimes with other limits."""
         stamp = f"s{next(self._numbers)}"
         spec: dict[str, Any] = {"entryPoint": f"{name}:Soaked", "version": "1.0.0", "config": {"stamp": stamp}}
+        if name in self.contests:
+            spec["routing"] = {"namespace": self.contests[name]}
         if self._rng.random() < 0.5:
             spec["limits"] = {"timeoutSeconds": 5, "maxConcurrency": self._rng.randrange(40, 100)}
         manifest = {"apiVersion": "modplane.dev/v1", "kind": "Module", "metadata": {"name": name}, "spec": spec}
@@ -127,10 +150,14 @@ class People:
         else:
             self.refused += 1
             self.acknowledged.pop(name, None)
-        self._tell("apply", f"{name} {stamp}: {what}")
+        about = f" asks for the routes of {self.contests[name]}" if name in self.contests else ""
+        self._tell("contest" if about else "apply", f"{name} {stamp}{about}: {what}")
 
     def delete(self, name: str) -> None:
         """Take the code away; discovery deletes what it made alone, the rest is deleted by hand."""
+        rivals = [rival for rival, owner in self.contests.items() if owner == name]
+        if name in self.contests or len(self._settle_contests(rivals)) < len(rivals):
+            return
         self._loosen(name)
         self._ledger.take_away(name)
         if self._rng.random() < 0.3:

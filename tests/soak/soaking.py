@@ -17,13 +17,17 @@ from random import Random
 
 import psutil
 
+from schemas.kits.tokens import development
 from tests.doubles import platform as platforms
+from tests.doubles.nats import free_port
 from tests.soak import agreeing, callers, faults, histories, measuring, people, sources, watching
 
 BOUND = 150.0
 """Seconds after the end of a fault within which everybody agrees."""
 STORM = 0.55
 """The part of a soak in which processes are killed."""
+_TOKEN_SECONDS = 3 * 86_400.0
+"""The callers' token outlives every jump of the clock."""
 _EVERY = 3.0
 """Seconds between two samples of what processes take."""
 _INNER = Path(platforms.__file__).parent / "inner"
@@ -65,7 +69,11 @@ class Soak:
             "MODPLANE_LOOP_HELD_SECONDS": "2",
         }
         (home / "inside").mkdir(parents=True)
-        self.platform = platforms.Platform(home, workers=len(faults.WORKERS), examples=False, environment=environment)
+        # whoever starts again finds the callers where they are
+        ports = [word for name in ("control", "data", "nats") for word in (f"--{name}-port", str(free_port()))]
+        self.platform = platforms.Platform(
+            home, workers=len(faults.WORKERS), examples=False, environment=environment, words=ports
+        )
         self._ledger = sources.Ledger(self.platform.modules)
         self._people = people.People(self.platform, self.history, self._ledger, self._rng, self._tell)
         self._watcher = watching.Watcher(self.platform, self.history, self._ledger)
@@ -78,7 +86,10 @@ class Soak:
         self._began = time.monotonic()
         ended = threading.Event()
         measuring_on = threading.Thread(target=self._measure, args=(ended,), daemon=True)
-        clients = callers.Callers(self.platform.door, lambda: list(self._people.names), self.report.seed)
+        token = development.sign(
+            self.platform.data, development.Caller("soak", roles=["soak"]), now=time.time(), seconds=_TOKEN_SECONDS
+        )
+        clients = callers.Callers(self.platform.door, lambda: list(self._people.names), token, self.report.seed)
         self._clients = clients
         try:
             self._watcher.start()
@@ -103,7 +114,9 @@ class Soak:
         storm_ends = self._began + STORM * self._seconds
         deck = faults.deck(self._rng, kills=True)
         while time.monotonic() < storm_ends:
-            self._round([next(deck) for _ in range(self._rng.choice((1, 1, 1, 2)))], poison=True)
+            dealt = [next(deck) for _ in range(self._rng.choice((1, 1, 1, 2)))]
+            for sorts in [[each] for each in dealt] if any(each.alone for each in dealt) else [dealt]:
+                self._round(sorts, poison=True)
         self._tell("the processes live on from now")
         self._measured.quiet_since = time.monotonic()
         deck = faults.deck(self._rng, kills=False)
@@ -118,7 +131,7 @@ class Soak:
         try:
             for sort in sorts:
                 fault = sort(self.platform, self._rng)
-                span = histories.Span(sort.name, time.monotonic(), cuts=sort.cuts, parts=sort.parts)
+                span = histories.Span(sort.name, time.monotonic(), cuts=sort.cuts, parts=sort.parts, clocks=sort.clocks)
                 self.history.spans.append(span)
                 spans.append(span)
                 fault.begin()

@@ -39,6 +39,11 @@ class Soaked(@BASE@):
         @require_module_auth("NONE")
         def thread():
             return {"module": "@NAME@", "token": "@TOKEN@", "stamp": self.config.get("stamp", "")}
+
+        @router.get("/mine")
+        @require_module_auth("ROLE", roles=["soak"])
+        async def mine():
+            return {"module": "@NAME@", "token": "@TOKEN@", "stamp": self.config.get("stamp", "")}
 @ROUTES@
 '''
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.soak import measuring
-from tests.soak.histories import Answer, Firm, History, Span, excuse, illegal, judge
+from tests.soak.histories import Answer, Asked, Firm, History, Span, excuse, illegal, judge
 
 
 @pytest.fixture
@@ -30,6 +30,16 @@ def answer(token: str = "t2", at: float = 30.0, **more: Any) -> Answer:
 def test_an_answer_of_what_serves_is_well(history: History) -> None:
     assert judge(answer(), history) == ""
     assert judge(answer("t1", 15.0), history) == ""
+
+
+def test_a_guarded_route_answers_those_alone_who_may_call_it(history: History) -> None:
+    assert judge(answer(asked=Asked.ALLOWED), history) == ""
+    assert judge(answer(asked=Asked.BARE, status=401), history) == ""
+    assert "without a token" in judge(answer(asked=Asked.BARE), history)
+    refused = answer(asked=Asked.ALLOWED, status=401)
+    assert "good token" in judge(refused, history)
+    history.spans.append(Span("clock jump", 29.0, clocks=True))
+    assert judge(refused, history) == ""
 
 
 @pytest.mark.parametrize(
