@@ -1,7 +1,7 @@
 """Who calls this plane: a bearer token (RFC 6750) of a configured issuer, or nobody.
 
 A verified token is remembered by its SHA-256 for some minutes, and no longer than it is valid and its key is there.
-  Asked by `guarding`; the verifying itself is `schemas.kits.tokens`.
+Asked by `guarding`; the verifying itself is `schemas.kits.tokens`.
 """
 
 import hashlib
@@ -57,8 +57,10 @@ class Callers:
         if len(given) > 1:
             raise answering.Refusal(400, "exactly one Authorization header is expected")
         scheme, _, token = given[0].partition(b" ")
-        if scheme.lower() != b"bearer" or not token or len(token) > _LONGEST:
-            raise answering.Refusal(401, "Authorization has to be: Bearer TOKEN", headers=_CHALLENGE)
+        # in one spelling, as the data plane's gateway wants it: no two readers may differ on what is a credential
+        if scheme != b"Bearer" or not token or len(token) > _LONGEST:
+            words = "Authorization has to be: Bearer TOKEN, with the scheme in this spelling"
+            raise answering.Refusal(401, words, headers=_CHALLENGE)
         verified = await self._verified(token)
         if self._revoked(verified.principal, verified.issued_at):
             raise answering.Refusal(401, "the token was revoked", headers=_REFUSED)

@@ -29,6 +29,8 @@ from tests.doubles.wire import Line, bearer
 pytestmark = pytest.mark.processes
 
 FILED = "https://filed.example/"
+TENANTS = "https://tenant.example/"
+"""An issuer that may speak for acme only."""
 BASE = "/api/v1/modules/v1/vault"
 
 MODULE = '''"""Counts who gets in."""
@@ -133,9 +135,12 @@ def vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vault]:
     home = tmp_path_factory.mktemp("vault")
     keys = home / "filed.json"
     keys.write_bytes(jwks(public_jwk("RS256", "f1", "filed")))
+    (home / "tenant.json").write_bytes(jwks(public_jwk("RS256", "t1", "tenant")))
     with keyserver.beside(home) as server:
         server.answers = lies(server)
         others: list[dict[str, Any]] = [{"issuer": FILED, "audience": AUDIENCE, "jwksFile": str(keys)}]
+        tenants = {"issuer": TENANTS, "audience": AUDIENCE, "jwksFile": str(home / "tenant.json")}
+        others.append({**tenants, "organisations": ["acme"]})
         for path in server.answers:
             own: dict[str, Any] = {"issuer": f"https://lies.example{path}", "audience": AUDIENCE, "jwksPrivate": True}
             where = f"https://localhost:{server.port}{path}"
@@ -381,6 +386,17 @@ def test_a8_a_key_of_one_issuer_under_the_name_of_another(vault: Vault) -> None:
         vault.refuse(token(claims(iss=name)))
     vault.refuse(token(claims(iss=development.ISSUER)))
     vault.refuse(token(claims(iss=ISSUER), algorithm="ES256", kid="k1"))
+
+
+@pytest.mark.usefixtures("good")
+def test_a8_an_issuer_of_one_tenant_that_names_another(vault: Vault) -> None:
+    def of(organisation: str | None) -> str:
+        return token(claims(iss=TENANTS, org=organisation, roles=["admin"]), kid="t1", name="tenant")
+
+    assert vault.status(of("acme")) == 200
+    for organisation in ("globex", "ACME", "acme ", None):
+        vault.refuse(of(organisation))
+    assert vault.status(token(claims(org="globex"))) == 200
 
 
 @pytest.mark.usefixtures("good")

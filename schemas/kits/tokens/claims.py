@@ -33,6 +33,8 @@ class Expectation:
     """Name of the claim, or a JSON pointer into the claims if it begins with a slash."""
     roles: str
     permissions: str
+    organisations: frozenset[str] | None = None
+    """For whom the issuer may speak: then every token has to name one of them.  None: for anybody, or for nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +62,13 @@ def accepted(claims: Mapping[str, Any], expected: Expectation, now: float) -> Ve
         raise TokenRefused(Reason.EARLY)
     if not 0 < expires - issued <= expected.longest:
         raise TokenRefused(Reason.LIFETIME)
+    organisation = _organisation(_at(claims, expected.organisation))
+    if expected.organisations is not None and organisation not in expected.organisations:
+        raise TokenRefused(Reason.ORGANISATION)
     principal = Principal(
         issuer=expected.issuer,
         subject=subject,
-        organisation=_organisation(_at(claims, expected.organisation)),
+        organisation=organisation,
         roles=_words(_at(claims, expected.roles)),
         permissions=_words(_at(claims, expected.permissions)),
         token_id=claims.get("jti"),

@@ -22,9 +22,10 @@ from schemas.kits.tokens.claims import Expectation
 from schemas.kits.tokens.keys import Algorithm
 from schemas.kits.tokens.verifying import TYPES, Issuer, Verifier
 
+Word = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 Words = Annotated[str, StringConstraints(max_length=4_096)]
 
-_SINGLE: Final = ("auth_audience", "auth_jwks_url", "auth_jwks_file", "auth_secret_file")
+_SINGLE: Final = ("auth_audience", "auth_jwks_url", "auth_jwks_file", "auth_secret_file", "auth_organisations")
 
 
 class SettingsRefused(ValueError):  # noqa: N818 - named for what happened, as in the rest of the house
@@ -60,6 +61,10 @@ class TokenOptions(Options):
     auth_claim_organisation: Words = "org"
     """Which claim names the caller's Organisation: a name, or a JSON pointer such as ``/tenant/name``."""
 
+    auth_organisations: Words = ""
+    """For which Organisations the issuer may speak, with commas between: each of its tokens has to name one of them.
+    Default none set: it may name any, or none.  Set it where an issuer belongs to a tenant."""
+
     auth_claim_roles: Words = "roles"
     """Which claim lists the caller's roles: strings in a list, or in one string with spaces between."""
 
@@ -69,7 +74,8 @@ class TokenOptions(Options):
     auth_issuers: Annotated[str, StringConstraints(max_length=65_536)] = ""
     """More issuers, as a JSON list of objects with ``issuer``, ``audience``, ``jwksUrl`` (or ``jwksFile`` or
     ``secretFile``), ``algorithm``, ``types``, ``claimOrganisation``, ``claimRoles``, ``claimPermissions``,
-    ``jwksPrivate``, ``jwksCaFile``.  Default none.  A key of one issuer never verifies a token of another."""
+    ``organisations`` (a list), ``jwksPrivate``, ``jwksCaFile``.  Default none.  A key of one issuer never verifies a
+    token of another."""
 
     auth_jwks_private: bool = False
     """Whether the host of ``AUTH_JWKS_URL`` may have an address that is not public.  Default false, so that no name
@@ -114,6 +120,7 @@ class IssuerOptions(BaseModel):
     claim_organisation: str = "org"
     claim_roles: str = "roles"
     claim_permissions: str = "permissions"
+    organisations: Annotated[list[Word], Field(min_length=1, max_length=10_000)] | None = None
     jwks_private: bool = False
     jwks_ca_file: Path | None = None
 
@@ -178,14 +185,19 @@ def _single(options: TokenOptions) -> Iterator[IssuerOptions]:
         "jwks_file": options.auth_jwks_file,
         "secret_file": options.auth_secret_file,
         "algorithm": options.auth_algorithm,
-        "types": [word.strip().lower() for word in options.auth_types.split(",") if word.strip()],
+        "types": [word.lower() for word in _words(options.auth_types)],
         "claim_organisation": options.auth_claim_organisation,
         "claim_roles": options.auth_claim_roles,
         "claim_permissions": options.auth_claim_permissions,
+        "organisations": _words(options.auth_organisations) if options.auth_organisations else None,
         "jwks_private": options.auth_jwks_private,
         "jwks_ca_file": options.auth_jwks_ca_file,
     }
     yield _validated("MODPLANE_AUTH_ISSUER", given)
+
+
+def _words(text: str) -> list[str]:
+    return [word for each in text.split(",") if (word := each.strip())]
 
 
 def _listed(options: TokenOptions) -> Iterator[IssuerOptions]:
@@ -219,6 +231,7 @@ def _issuer(each: IssuerOptions, options: TokenOptions, ground: Ground) -> Issue
         each.claim_organisation,
         each.claim_roles,
         each.claim_permissions,
+        None if each.organisations is None else frozenset(each.organisations),
     )
     return Issuer(expected, each.algorithm, _source(each, options, ground), frozenset(map(str.lower, each.types)))
 

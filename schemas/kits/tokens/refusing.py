@@ -23,6 +23,8 @@ class Reason(StrEnum):
     EXPIRED = "TokenExpired"
     EARLY = "TokenNotYetValid"
     """``nbf`` or ``iat`` lies in the future."""
+    ORGANISATION = "OrganisationForeign"
+    """The issuer may not speak for that organisation, or may speak for some only and the token names none."""
     LIFETIME = "LifetimeTooLong"
 
 

@@ -189,6 +189,14 @@ async def test_however_many_tokens_come_few_are_remembered(door: Door) -> None:
     assert len(door.callers._known) == 4
 
 
+@pytest.mark.parametrize("scheme", ["bearer", "BEARER", "bEARER", "Token", "Bearer ", ""])
+async def test_the_scheme_has_one_spelling_here_as_on_the_data_plane(door: Door, scheme: str) -> None:
+    value = f"{scheme} {door.token('admin')}"
+    answer = await door.client.get(apiparts.MODULES, headers={"authorization": value})
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"].startswith('Bearer realm="modplane"')
+
+
 async def test_who_brings_no_token_may_what_the_operator_says(door: Door, parts: apiparts.Parts) -> None:
     callers = authenticating.Callers(door.verifier, door.clock, lambda *_: False, anonymous=Role.VIEWER)
     transport = httpx.ASGITransport(app=guarding.Guard(parts.api.app, callers))

@@ -66,6 +66,17 @@ def test_the_issuer_is_spelled_exactly() -> None:
     assert refused(iss=[issuers.ISSUER]) is Reason.ISSUER
 
 
+def test_an_issuer_with_a_list_speaks_for_those_on_it_and_no_other() -> None:
+    listed = {"organisations": frozenset({"acme", "globex"})}
+    assert accepted(expect=listed, org="acme").principal.organisation == "acme"
+    for organisation in ("initech", "ACME", "acme ", None):
+        with pytest.raises(TokenRefused) as caught:
+            accepted(expect=listed, org=organisation)
+        assert caught.value.reason is Reason.ORGANISATION
+    assert accepted(expect={"organisations": None}, org="initech").principal.organisation == "initech"
+    assert accepted(expect={"organisations": None}).principal.organisation is None
+
+
 @pytest.mark.parametrize("audience", ["modplane", ["modplane"], ["other", "modplane"]])
 def test_an_audience_with_us_in_it(audience: object) -> None:
     assert accepted(aud=audience)

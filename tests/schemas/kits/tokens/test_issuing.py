@@ -70,9 +70,25 @@ def test_several_issuers(tmp_path: Path) -> None:
     assert box.issuers["https://two.example/"].algorithm == "ES384"
 
 
+def test_an_issuer_may_be_held_to_some_organisations(tmp_path: Path) -> None:
+    more = [
+        {"issuer": "https://two.example/", "audience": "a", "jwksUrl": "https://c/", "organisations": ["globex"]},
+        {"issuer": "https://any.example/", "audience": "a", "jwksUrl": "https://c/"},
+    ]
+    own = {**GOOD, "auth_jwks_file": file_of_keys(tmp_path), "auth_organisations": " acme, acme-labs ,"}
+    box = made(tmp_path, **own, auth_issuers=json.dumps(more))
+    assert [each.expected.organisations for each in box.issuers.values()] == [{"acme", "acme-labs"}, {"globex"}, None]
+
+
 @pytest.mark.parametrize(
     ("given", "why"),
     [
+        ({**GOOD, "auth_jwks_url": "https://x.example/", "auth_organisations": ","}, "organisations: List should have"),
+        ({"auth_organisations": "acme"}, "without MODPLANE_AUTH_ISSUER"),
+        (
+            {"auth_issuers": '[{"issuer":"a","audience":"b","jwksUrl":"https://c/","organisations":[]}]'},
+            "organisations",
+        ),
         ({"auth_issuer": ISSUER, "auth_jwks_url": "https://x.example/"}, "audience"),
         (GOOD, "one of jwksUrl, jwksFile and secretFile"),
         ({**GOOD, "auth_jwks_url": "http://x.example/keys"}, "not an https URL"),
