@@ -10,7 +10,6 @@ file is looked at every 2 s; one that cannot be read leaves the last good keys i
 `dataplane.sdk.providing`.
 """
 
-import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -20,12 +19,12 @@ from typing import Annotated, Any, Final
 import structlog
 from pydantic import AwareDatetime, BaseModel, ConfigDict, StringConstraints, ValidationError
 
+from schemas.kits import watchedfiles
 from schemas.kits.clocks import Clock, SystemClock
 from schemas.principals import Principal
 
 logger = structlog.get_logger("dataplane.gateway.apikeys")
 
-LOOK_SECONDS: Final = 2.0
 KEY_CHARACTERS: Final = range(32, 513)
 """A shorter key was typed, not drawn."""
 _NEVER: Final = datetime(9999, 1, 1, tzinfo=UTC)
@@ -76,54 +75,41 @@ class ApiKeys:
         """``options``: ``file``, the path.  ValueError or OSError if there are no good keys in it."""
         if set(options) != {"file"} or not isinstance(options["file"], str):
             raise ValueError('api-keys takes one option: {"file": "/path/to/keys.json"}')
-        self._path = Path(options["file"])
-        self._clock = clock or SystemClock()
-        self._trouble = ""
-        self._seen = self._state()
-        self._callers = self._read()
-        self.revision = 0
+        path = Path(options["file"])
+        self._file = watchedfiles.WatchedFile(path, _callers, clock or SystemClock(), most=_FILE_BYTES)
+
+    @property
+    def revision(self) -> int:
+        """Changes when the keys change."""
+        return self._file.revision
 
     async def authenticate(self, credentials: bytes) -> Principal | None:
         """Whose key this is."""
         if len(credentials) not in KEY_CHARACTERS:
             return None
-        return self._callers.get(sha256(credentials).hexdigest())
+        return self._file.content.get(sha256(credentials).hexdigest())
 
     async def run(self) -> None:
         """Look at the file from time to time."""
-        while True:
-            await self._clock.sleep(LOOK_SECONDS)
-            await self.look()
+        await self._file.run(self._changed)
 
     async def look(self) -> None:
-        """Take what the file holds now, if it changed and is good."""
-        try:
-            state = await asyncio.to_thread(self._state)
-            if state == self._seen:
-                return
-            callers = await asyncio.to_thread(self._read)
-        except (OSError, ValueError) as error:
-            if str(error) != self._trouble:
-                logger.warning("api keys not taken", path=str(self._path), error=str(error))
-            self._trouble = str(error)
-            return
-        self._trouble = ""
-        self._seen, self._callers = state, callers
-        self.revision += 1
-        logger.info("api keys changed", path=str(self._path), keys=len(callers))
+        """Look at the file now."""
+        await self._file.look()
 
-    def _state(self) -> tuple[int, int, int]:
-        found = self._path.stat()
-        return found.st_ino, found.st_size, found.st_mtime_ns
+    def _changed(self, callers: Mapping[str, Principal]) -> None:
+        logger.info("api keys changed", path=str(self._file.path), keys=len(callers))
 
-    def _read(self) -> dict[str, Principal]:
-        with self._path.open("rb") as file:
-            raw = file.read(_FILE_BYTES)
-        try:
-            found = File.model_validate_json(raw).keys
-        except ValidationError as error:
-            raise ValueError(f"{self._path}: {error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
-        callers = {key.sha256: key.principal() for key in found}
-        if len(callers) != len(found):
-            raise ValueError(f"{self._path}: one key stands twice")
-        return callers
+
+def _callers(raw: bytes) -> dict[str, Principal]:
+    """Callers by the digests of their keys; ValueError."""
+    if len(raw) > _FILE_BYTES:
+        raise ValueError(f"a file of keys may have {_FILE_BYTES} bytes")
+    try:
+        found = File.model_validate_json(raw).keys
+    except ValidationError as error:
+        raise ValueError(f"{error.errors()[0]['loc']}: {error.errors()[0]['msg']}") from None
+    callers = {key.sha256: key.principal() for key in found}
+    if len(callers) != len(found):
+        raise ValueError("one key stands twice")
+    return callers

@@ -9,6 +9,8 @@ import math
 import re
 from typing import Any, Final
 
+DEPTH: Final = 32
+"""How many objects and arrays may lie in each other."""
 _is_base64url: Final = re.compile(rb"[A-Za-z0-9_-]*").fullmatch
 _LAST: Final = {2: frozenset(b"AQgw"), 3: frozenset(b"AEIMQUYcgkosw048")}
 """What the last character of a segment may be whose length is not a multiple of four: its unused bits are zero."""
@@ -36,16 +38,30 @@ def encoded(raw: bytes) -> str:
 
 
 def parsed(raw: bytes) -> dict[str, Any]:
-    """A JSON object: UTF-8, each name once, finite numbers, no lone surrogates, not nested without end."""
+    """A JSON object: UTF-8, each name once, finite numbers, no lone surrogates, at most `DEPTH` levels."""
     try:
         value = _decode(raw.decode("utf-8"))
         if b"\\u" in raw:
             json.dumps(value, ensure_ascii=False).encode()  # UnicodeEncodeError, a ValueError, for a lone surrogate
+        if raw.count(b"[") + raw.count(b"{") > DEPTH and _is_deep(value):
+            raise RecursionError
     except RecursionError:
         raise ValueError("nested too deeply") from None
     if not isinstance(value, dict):
         raise ValueError("not a JSON object")
     return value
+
+
+def _is_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(DEPTH):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+    return any(isinstance(each, dict | list) for each in level)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -6,25 +6,25 @@ Always: a set is swapped whole; one that cannot be read or believed leaves the l
 import asyncio
 import math
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import structlog
 
+from schemas.kits import watchedfiles
 from schemas.kits.clocks import Clock
 from schemas.kits.tokens import keys
 from schemas.kits.tokens.keys import Algorithm, KeySet, VerifyingKey
 
 logger = structlog.get_logger("schemas.kits.tokens.sources")
 
-LOOK_SECONDS: Final = 2.0
-"""How soon a changed file is noticed."""
-
 
 class KeySource(Protocol):
     """The keys of one issuer, as they are now."""
 
-    revision: int
-    """Changes when the keys change."""
+    @property
+    def revision(self) -> int:
+        """Changes when the keys change."""
+        ...
 
     @property
     def until(self) -> float:
@@ -81,18 +81,20 @@ class FileKeys:
 
     def __init__(self, path: Path, algorithm: Algorithm, clock: Clock, *, development: bool = False) -> None:
         """Reads the file; KeysRefused or OSError if there is no good set in it now."""
-        self._path = path
-        self._algorithm = algorithm
-        self._clock = clock
-        self._development = development
-        self._seen = self._state()
-        self._trouble = ""
-        self._keys = self._read()
-        self.revision = 0
+
+        def read(raw: bytes) -> KeySet:
+            return keys.read_set(raw, algorithm, development=development)
+
+        self._file = watchedfiles.WatchedFile(path, read, clock, most=keys.SET_BYTES, same=KeySet.same)
+
+    @property
+    def revision(self) -> int:
+        """Changes when the keys change."""
+        return self._file.revision
 
     def find(self, kid: str | None) -> VerifyingKey | None:
         """The key of that id."""
-        return self._keys.find(kid)
+        return self._file.content.find(kid)
 
     async def seek(self, kid: str | None) -> VerifyingKey | None:
         """The file is looked at often enough."""
@@ -100,38 +102,16 @@ class FileKeys:
 
     async def run(self) -> None:
         """Look at the file from time to time."""
-        while True:
-            await self._clock.sleep(LOOK_SECONDS)
-            await self.look()
+        await self._file.run(self._changed)
 
     async def look(self) -> None:
-        """Take what the file holds now, if it changed and is good."""
-        try:
-            state = await asyncio.to_thread(self._state)
-            if state == self._seen:
-                return
-            found = await asyncio.to_thread(self._read)
-            self._seen = state
-        except (OSError, keys.KeysRefused) as error:
-            if str(error) != self._trouble:
-                logger.warning("keys not taken", path=str(self._path), error=str(error))
-            self._trouble = str(error)
-            return
-        self._trouble = ""
-        if not found.same(self._keys):
-            self._keys = found
-            self.revision += 1
-            logger.info("keys changed", path=str(self._path), keys=len(found.keys), left_out=list(found.left_out))
+        """Look at the file now."""
+        await self._file.look()
+
+    def _changed(self, found: KeySet) -> None:
+        logger.info("keys changed", path=str(self._file.path), keys=len(found.keys), left_out=[*found.left_out])
 
     def wire(self) -> dict[str, Any]:
         """What is shown of it."""
-        return {"kind": "file", "path": str(self._path), "keys": len(self._keys.keys), "trouble": self._trouble}
-
-    def _state(self) -> tuple[int, int, int]:
-        found = self._path.stat()
-        return found.st_ino, found.st_size, found.st_mtime_ns
-
-    def _read(self) -> KeySet:
-        with self._path.open("rb") as file:
-            raw = file.read(keys.SET_BYTES + 1)
-        return keys.read_set(raw, self._algorithm, development=self._development)
+        file = self._file
+        return {"kind": "file", "path": str(file.path), "keys": len(file.content.keys), "trouble": file.trouble}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from dataplane.gateway import apikeys, identifying
+from schemas.kits import watchedfiles
 from schemas.kits.tokens.issuing import SettingsRefused
 from tests.doubles.clock import FakeClock
 from tests.doubles.polling import until
@@ -66,7 +67,7 @@ async def test_a_changed_file_counts_and_a_bad_one_does_not(tmp_path: Path) -> N
     write(path, entry(b"k" * 32))
     task = asyncio.create_task(provider.run())
     await until(lambda: clock.sleepers == 1)
-    await clock.advance(apikeys.LOOK_SECONDS)
+    await clock.advance(watchedfiles.LOOK_SECONDS)
     await until(lambda: provider.revision == 1)
     assert await provider.authenticate(KEY) is None
     assert await provider.authenticate(b"k" * 32)

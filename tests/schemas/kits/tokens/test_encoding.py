@@ -61,3 +61,18 @@ def test_what_is_refused(raw: bytes) -> None:
 
 def test_an_escaped_pair_is_a_character() -> None:
     assert encoding.parsed(b'{"a":"\\ud83d\\ude00"}') == {"a": "\U0001f600"}
+
+
+@pytest.mark.parametrize(("left", "right"), [(b"[", b"]"), (b'{"b":', b"}")])
+def test_no_deeper_than_is_said(left: bytes, right: bytes) -> None:
+    def nested(levels: int) -> bytes:
+        return b'{"a":' + left * (levels - 1) + b"1" + right * (levels - 1) + b"}"
+
+    assert encoding.parsed(nested(encoding.DEPTH)) is not None
+    with pytest.raises(ValueError, match="deeply"):
+        encoding.parsed(nested(encoding.DEPTH + 1))
+
+
+def test_brackets_side_by_side_are_not_deep() -> None:
+    value = {"keys": [{"a": [number]} for number in range(100)], "text": "[" * 100}
+    assert encoding.parsed(json.dumps(value).encode()) == value

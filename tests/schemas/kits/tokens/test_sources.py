@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas.kits import watchedfiles
 from schemas.kits.tokens import keys, sources
 from schemas.kits.tokens.keys import Algorithm, KeysRefused
 from tests.doubles.clock import FakeClock
@@ -30,7 +31,7 @@ async def test_a_replaced_file_is_taken_and_a_bad_one_is_not(tmp_path: Path) -> 
     task = asyncio.create_task(source.run())
     await until(lambda: clock.sleepers == 1)
     put(path, jwks(ONE, TWO))
-    await clock.advance(sources.LOOK_SECONDS)
+    await clock.advance(watchedfiles.LOOK_SECONDS)
     await until(lambda: source.find("k2"))
     assert source.revision == 1
     task.cancel()
