@@ -15,15 +15,17 @@ import socket
 import sys
 from collections.abc import Sequence
 from datetime import datetime
+from typing import NamedTuple
 
 import structlog
 import uvloop
 
 from controlplane import doors, errors, securing, settings, writing
 from controlplane.api import apps, authenticating, guarding, revoking
+from controlplane.audit import archives, sealing
 from controlplane.discovery import discovering, rows, watching
 from controlplane.inspection import inspecting
-from controlplane.messaging import comparing, messengers
+from controlplane.messaging import comparing, messengers, trailing
 from controlplane.reconcile import fleet, leadership, locks, looping
 from controlplane.store import keeping, stores
 from schemas import names
@@ -72,7 +74,15 @@ async def _serve(chosen: settings.Settings, door: socket.socket, shown: securing
 class Engines:
     """What only the leader runs: the loop, messaging, row edits, retention, and discovery."""
 
-    def __init__(self, chosen: settings.Settings, store: stores.Store, clock: SystemClock, link: NatsLink) -> None:
+    def __init__(
+        self,
+        chosen: settings.Settings,
+        store: stores.Store,
+        clock: SystemClock,
+        link: NatsLink,
+        keys: "Keys",
+        archive: archives.Archive,
+    ) -> None:
         self._chosen = chosen
         self._clock = clock
         self._tasks = Tasks(clock)
@@ -90,7 +100,8 @@ class Engines:
             epoch=lambda: self._epoch() if self.leadership.leads else None,
         )
         self._code_root = chosen.data_dir.absolute() / "code"
-        self._scribe = _scribe(chosen)
+        self._scribe = comparing.Scribe(keys.signer, keys.trusted)
+        self._archive = archive
         self._store = store
         self._link = link
 
@@ -100,7 +111,14 @@ class Engines:
             self._store, self._clock, self.inspector, self.fleet, self._epoch, code_root=self._code_root
         )
         messenger = messengers.Messaging(
-            self._store, self._link, self._clock, self._epoch, self.fleet, self._scribe, _tell_unstored
+            self._store,
+            self._link,
+            self._clock,
+            self._epoch,
+            self.fleet,
+            self._scribe,
+            _tell_unstored,
+            self._archive,
         )
         self.discovery.carrier.wake = reconciler.wake
         own = writing.Writer(self._store, self._clock, self.discovery, epoch=self._epoch)
@@ -157,7 +175,16 @@ class ControlPlane:
         self._verifier = _verifier(chosen, clock)
         self._revocations = revoking.Revocations(store)
         self._guards = Tasks(clock)
-        self._engines = Engines(chosen, store, clock, self._link)
+        keys = _keys(chosen)
+        self._archive = archives.Archive(
+            chosen.data_dir.absolute(),
+            sealing.Sealer(keys.signer, keys.trusted),
+            clock,
+            most_bytes=chosen.audit_max_bytes,
+            age_seconds=chosen.audit_max_age_seconds,
+            version=VERSION,
+        )
+        self._engines = Engines(chosen, store, clock, self._link, keys, self._archive)
         self._checks: dict[str, tuple[bool, datetime]] = {}
 
     async def run(self, door: socket.socket) -> int:
@@ -181,7 +208,12 @@ class ControlPlane:
             ),
             allowed_hosts=[*guarding.LOOPBACK, *(self._shown.names if self._shown else ())],
             writer=self._engines.discovery.writer,
+            auditor=trailing.Auditor(self._archive, self._link),
+            book=self._archive.book,
         )
+        self._archive.start()
+        self._guards.supervise(self._archive.run, "store audit records")
+        self._guards.supervise(self._archive.keep, "keep the audit trail small")
         server = doors.Server(api, self._shown)
         if self._shown:
             self._guards.supervise(self._shown.run, "follow the certificate")
@@ -207,6 +239,7 @@ class ControlPlane:
         await asyncio.wait({leading})
         await self._engines.stop()
         await self._guards.stop()
+        await self._archive.close()
         await self._link.close()
         await self._engines.inspector.close()
         await self._engines.leadership.release()
@@ -257,18 +290,25 @@ class ControlPlane:
         }
 
 
-def _scribe(chosen: settings.Settings) -> comparing.Scribe:
-    """Who signs desired state, known to the workers of this data folder."""
+class Keys(NamedTuple):
+    """Who signs desired state and audit checkpoints, and whose signatures are believed here."""
+
+    signer: Signer
+    trusted: TrustedKeys
+
+
+def _keys(chosen: settings.Settings) -> Keys:
+    """The signing key, made known to the workers of this data folder."""
     try:
-        signer, trusted = Signer.open(chosen.signing_key), TrustedKeys(chosen.data_dir / names.TRUSTED_KEYS)
-        trusted.add(signer.jwk)
+        keys = Keys(Signer.open(chosen.signing_key), TrustedKeys(chosen.data_dir / names.TRUSTED_KEYS))
+        keys.trusted.add(keys.signer.jwk)
     except KeyUnusableError as error:
         raise errors.ModplaneError(str(error)) from error
     except OSError as error:
         raise errors.ModplaneError(
             f"the keys of desired state cannot be written to {error.filename}: {error}"
         ) from error
-    return comparing.Scribe(signer, trusted)
+    return keys
 
 
 def _say(event: str, **more: str) -> None:

@@ -33,7 +33,8 @@ class Settings(TokenOptions):
 
     nats_key_file: str = ""
     """File with the nkey seed that proves to NATS who this is; the server must let it read and write ``modplane.>``,
-    ``$JS.API.>`` and the desired bucket.  Default none: connect without; ``modplane up`` makes one for each part."""
+    ``$JS.API.>`` and the desired bucket, write the bucket of audit checkpoints, and say ``$JS.ACK.MODPLANE_AUDIT.>``.
+    Default none: connect without; ``modplane up`` makes one for each part."""
 
     modules_path: Path = Path("modules")
     """Folder that is scanned for modules and in which ``spec.source.path`` is looked up.  Default ``modules`` in
@@ -51,6 +52,13 @@ class Settings(TokenOptions):
     """PEM file with the Ed25519 key that signs desired state; made when it is not there.  Default
     ``DATA_DIR/signing-key.pem``.  Control planes over one database share one key; its public half is added to
     ``DATA_DIR/trusted-keys.json``, which workers read."""
+
+    audit_max_bytes: Annotated[int, Field(ge=1_048_576, le=1 << 50)] = 1024 * 1024 * 1024
+    """How large the audit trail in ``DATA_DIR/audit.db`` may become; then its oldest records go.  Default 1 GiB, some
+    two million records."""
+
+    audit_max_age_seconds: Annotated[float, Field(ge=60, le=3_153_600_000)] = 90 * 24 * 3600.0
+    """How old audit records may become.  Default 90 days."""
 
     control_host: str = "127.0.0.1"
     """Address the API listens on.  Default loopback; one that other machines reach needs ``TLS_CERT_FILE``, because

@@ -8,9 +8,11 @@ how many records there could have been and are not.
 Always: text that came from outside is bounded, and nothing in it can break a line or move a cursor (`text`).
 """
 
+from collections.abc import Iterable
 from typing import Any, Final
 
-from schemas.kits.recorders import moment_text as moment
+from schemas.kits import tracecontext
+from schemas.kits.recorders import moment_text
 
 DECISION: Final = "decision"
 CHANGE: Final = "change"
@@ -32,10 +34,10 @@ TEXT_MAX: Final = 256
 """Characters of one text; a longer one ends with ``…``."""
 _SHORTER: Final = TEXT_MAX - 1
 
-__all__ = [
-    "ALLOW", "CHANGE", "DECISION", "DENY", "ERROR", "FIELDS", "KINDS", "OUTCOMES", "TEXT_MAX", "header", "moment",
-    "record", "text",
-]  # fmt: skip
+
+def moment(unix: float) -> str:
+    """A unix time as records have it: RFC 3339, in UTC, to the millisecond."""
+    return moment_text(unix)
 
 
 def text(value: object) -> str:
@@ -52,6 +54,19 @@ def text(value: object) -> str:
 def header(value: bytes) -> str:
     """The same for the value of a header."""
     return text(value[: TEXT_MAX + 1].decode("latin-1"))
+
+
+def carried(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """The trace (``traceparent``) and the request (``x-request-id``) that a caller names."""
+    found = {}
+    for name, value in headers:
+        if name == b"traceparent":
+            parent = tracecontext.read_traceparent(value[: 2 * TEXT_MAX].decode("latin-1"))
+            if parent is not None:
+                found["trace"] = parent.trace_id
+        elif name == b"x-request-id":
+            found["request"] = header(value)
+    return found
 
 
 def record(**fields: Any) -> dict[str, Any]:

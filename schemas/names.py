@@ -22,14 +22,13 @@ MANAGER_CLI: Final = "modplane"
 
 STREAM_EVENTS: Final = "MODPLANE_EVENTS"
 STREAM_AUDIT: Final = "MODPLANE_AUDIT"
-STREAM_CHECKPOINTS: Final = "MODPLANE_AUDIT_CHECKPOINTS"
 BUCKET_DESIRED: Final = "MODPLANE_DESIRED"
 BUCKET_WORKERS: Final = "MODPLANE_WORKERS"
 BUCKET_USAGE: Final = "MODPLANE_USAGE"
+BUCKET_CHECKPOINTS: Final = "MODPLANE_AUDIT_CHECKPOINTS"
 
 SUBJECT_EVENTS: Final = "modplane.events"
 SUBJECT_AUDIT: Final = "modplane.audit"
-SUBJECT_CHECKPOINTS: Final = "modplane.audit-checkpoints"
 SUBJECT_BEAT: Final = "modplane.desired.beat"
 
 KEY_HEAD: Final = "head"
@@ -99,8 +98,3 @@ def worker_event_subject(worker: str, what: str) -> str:
 def audit_subject(writer: str) -> str:
     """The subject of a writer's audit records."""
     return f"{SUBJECT_AUDIT}.{writer}"
-
-
-def checkpoint_subject(writer: str, boot: str) -> str:
-    """The subject of the newest signed checkpoint of one chain of audit records."""
-    return f"{SUBJECT_CHECKPOINTS}.{writer}.{boot}"

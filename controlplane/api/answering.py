@@ -91,6 +91,16 @@ def status_of(error: Exception, *, name: str = "", kind: kinds.Kind | None = Non
     return _without_blanks(status.wire())
 
 
+def reason_of(error: Exception) -> str:
+    """The one word for an error (``Status.reason``)."""
+    return _verdict(error)[1]
+
+
+def code_of(error: Exception) -> int:
+    """The HTTP code for an error."""
+    return _verdict(error)[0]
+
+
 def success(record_name: str, uid: str, kind: kinds.Kind) -> Json:
     """The ``Status`` of an object that is gone at once."""
     details = StatusDetails(name=record_name, group=names.GROUP, kind=kind.plural, uid=uid)

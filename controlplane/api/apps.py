@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from controlplane import errors, writing
 from controlplane.api import (
     answering,
+    auditing,
     authenticating,
     cataloguing,
     changing,
@@ -32,6 +33,7 @@ from controlplane.api import (
     resources,
     watching,
 )
+from controlplane.audit import noting
 from controlplane.store import stores
 from schemas import kinds, names
 from schemas.kits.clocks import Clock
@@ -72,9 +74,12 @@ def create_app(
     callers: authenticating.Callers,
     allowed_hosts: Collection[str] = guarding.LOOPBACK,
     writer: writing.Writer | None = None,
+    auditor: ports.Auditor | None = None,
+    book: noting.Book | None = None,
 ) -> Api:
     """The API over a store.
 
+    ``auditor`` is asked for the audit trail; changes are noted in ``book``.
     ``callers`` tells who calls; ``allowed_hosts``: names under which callers may address this server.
     """
     writer = writer or writing.Writer(store, clock, sources)
@@ -95,9 +100,11 @@ def create_app(
         ]
     )
     app.include_router(managing.router(store, writer, discoverer))
+    if auditor is not None:
+        app.include_router(auditing.router(auditor))
     for kind in (errors.ModplaneError, answering.Refusal, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _refuse)
-    return Api(app, watches, guarding.Guard(app, callers, allowed_hosts))
+    return Api(app, watches, guarding.Guard(app, callers, allowed_hosts, book))
 
 
 def _resource_routes(reader: resources.Reader, changer: changing.Changer) -> list[Route]:
@@ -171,6 +178,8 @@ async def _refuse(request: Request, error: Exception) -> Response:
         )
     elif not isinstance(error, errors.ModplaneError | answering.Refusal):
         logger.error("request failed", path=path, method=request.method, exc_info=error)
+    if (asked := getattr(request.state, "audit", None)) is not None:
+        asked.reason = answering.reason_of(error)
     return answering.refused(error, path, name=name, kind=kind)
 
 

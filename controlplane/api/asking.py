@@ -14,6 +14,7 @@ from starlette.requests import Request
 
 from controlplane import errors, intaking
 from controlplane.api import answering, selecting, showing, tables
+from controlplane.audit.noting import Asked
 from schemas import kinds, names
 from schemas.meta import Json
 
@@ -137,7 +138,14 @@ def dry_run(request: Request, body: Json | None = None) -> bool:
     asked = [*request.query_params.getlist("dryRun"), *((body or {}).get("dryRun") or [])]
     if any(word != "All" for word in asked):
         raise answering.Refusal(400, f"dryRun has to be All, not {', '.join(map(str, asked))[:80]!r}")
+    noted(request).dry = bool(asked)
     return bool(asked)
+
+
+def noted(request: Request) -> Asked:
+    """What the audit trail is told of this request; the guard has made it."""
+    found: Asked = request.state.audit
+    return found
 
 
 def manager(request: Request, *, required: bool = False) -> str:
@@ -147,7 +155,9 @@ def manager(request: Request, *, required: bool = False) -> str:
         raise answering.Refusal(400, "fieldManager is required for an apply; add ?fieldManager=NAME")
     if len(found) > 128 or not found.isprintable():
         raise answering.Refusal(400, "fieldManager has at most 128 printable characters")
-    return found or request.headers.get("user-agent", "").partition("/")[0].strip()[:128] or "unknown"
+    found = found or request.headers.get("user-agent", "").partition("/")[0].strip()[:128] or "unknown"
+    noted(request).manager = found
+    return found
 
 
 def page(request: Request) -> Page | None:

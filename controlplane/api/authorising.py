@@ -2,7 +2,7 @@
 
     viewer  reads everything
     editor  writes modules and feature flags, has the modules path scanned
-    admin   writes who the tenants are, what they may use, and whose tokens are void
+    admin   writes who the tenants are, what they may use, and whose tokens are void; reads the audit trail
 
 Pure.  A caller who acts for an organisation is a tenant's, and has no say over the platform whatever the token's roles
 are.  Asked by `guarding` before any handler runs, and by `changing` for what a list holds.
@@ -32,7 +32,9 @@ class Role(IntEnum):
 OPEN: Final = frozenset({"/health", "/ready"})
 """Paths for everybody: probes carry no tokens."""
 _ADMINS: Final = frozenset({"Organisation", "ModuleAccess", "Revocation"})
-_READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+_AUDIT: Final = f"{names.MANAGEMENT_PREFIX}/audit"
+READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that change nothing."""
 
 
 def role_of(principal: Principal) -> Role | None:
@@ -46,7 +48,9 @@ def needed(method: str, path: str) -> Role | None:
     """The role that a request needs; None: anybody may."""
     if path in OPEN:
         return None
-    if method in _READING:
+    if path.startswith(_AUDIT):
+        return Role.ADMIN
+    if method in READING:
         return Role.VIEWER
     kind = kinds.BY_PLURAL.get(path.removeprefix(f"{names.API_PREFIX}/").partition("/")[0])
     return Role.EDITOR if kind is None else needed_for([kind.name])

@@ -45,6 +45,8 @@ class Changer:
         if request.state.role < needed:
             raise authenticating.missing(needed, request.state.caller, request.state.role)
         outcomes = await self._writer.apply(items, manager=manager, force=force, dry_run=dry)
+        for outcome, item in zip(outcomes, items, strict=True):
+            _note(request, outcome, item)
         results = [_item(outcome, item) for outcome, item in zip(outcomes, items, strict=True)]
         return answering.answer({"kind": "ApplyResult", "items": results})
 
@@ -56,7 +58,7 @@ class Changer:
         outcome = await self._writer.create(
             document, manager=asking.manager(request), dry_run=asking.dry_run(request), kind=kind.name
         )
-        return _shown(outcome, 201)
+        return _noted(request, outcome, 201)
 
     async def replace(self, request: Request) -> Response:
         """``PUT /{plural}/{name}``."""
@@ -65,7 +67,7 @@ class Changer:
         outcome = await self._writer.replace(
             document, manager=asking.manager(request), dry_run=asking.dry_run(request), where=(kind.name, name)
         )
-        return _shown(outcome)
+        return _noted(request, outcome)
 
     async def patch(self, request: Request) -> Response:
         """``PATCH /{plural}/{name}``: merge patch, JSON patch or server-side apply, by content type."""
@@ -87,7 +89,7 @@ class Changer:
         outcome = await self._writer.edit(
             kind.name, name, change, manager=asking.manager(request), dry_run=asking.dry_run(request)
         )
-        return _shown(outcome)
+        return _noted(request, outcome)
 
     async def _apply(self, request: Request, kind: kinds.Kind, name: str, document: Json) -> Response:
         (outcome,) = await self._writer.apply(
@@ -99,7 +101,7 @@ class Changer:
         )
         if outcome.error is not None:
             raise outcome.error
-        return _shown(outcome, 201 if outcome.verb == planning.Verb.CREATED.value else 200)
+        return _noted(request, outcome, 201 if outcome.verb == planning.Verb.CREATED.value else 200)
 
     async def delete(self, request: Request) -> Response:
         """``DELETE /{plural}/{name}``, with optional ``DeleteOptions``; ``?force=true``: also if others need it."""
@@ -122,8 +124,9 @@ class Changer:
         )
         assert outcome.record is not None
         if outcome.gone:
+            _note(request, outcome, None)
             return answering.answer(answering.success(name, outcome.record.uid, kind))
-        return _shown(outcome)
+        return _noted(request, outcome)
 
     async def refuse_status(self, request: Request) -> Response:
         """``PUT`` and ``PATCH`` of ``/status``: what is seen is written by the control plane alone."""
@@ -148,8 +151,21 @@ def _addressed(document: Json, kind: kinds.Kind, name: str | None) -> Json:
     return {"apiVersion": kind.model.model_fields["api_version"].default, "kind": kind.name, **document}
 
 
-def _shown(outcome: writing.Outcome, code: int = 200) -> Response:
+def _note(request: Request, outcome: writing.Outcome, document: Any) -> None:
+    """Have the audit trail know what became of an object; one that stays as it is changes nothing."""
+    asked, record = asking.noted(request), outcome.record
+    if outcome.error is not None:
+        kind = document.get("kind") if isinstance(document, dict) else None
+        resource = f"{kind}/{_name(document)}"
+        asked.refused(answering.code_of(outcome.error), answering.reason_of(outcome.error), resource)
+    elif record is not None and outcome.verb != planning.Verb.UNCHANGED.value:
+        resource = f"{record.kind}/{record.name}"
+        asked.changed(outcome.verb, resource, revision=record.revision, generation=record.generation)
+
+
+def _noted(request: Request, outcome: writing.Outcome, code: int = 200) -> Response:
     assert outcome.record is not None
+    _note(request, outcome, None)
     return answering.answer(showing.shown(outcome.record.document()), code)
 
 

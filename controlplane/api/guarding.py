@@ -8,9 +8,10 @@ CORS header is ever sent.
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from controlplane.api import answering, authenticating, authorising
+from controlplane.audit.noting import Asked, Book
 
 LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
 """Names under which this machine calls itself."""
@@ -19,32 +20,73 @@ LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
 class Guard:
     """Refuses requests that come under a foreign name, from a web page, or from whoever may not do this.
 
-    Hands on the caller's role as ``role`` of the request's state.
+    Hands on the caller's role as ``role`` of the request's state, and for requests that write ``audit``, which is told
+    what becomes of them.
     """
 
-    def __init__(self, app: ASGIApp, callers: authenticating.Callers, hosts: Collection[str] = LOOPBACK) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        callers: authenticating.Callers,
+        hosts: Collection[str] = LOOPBACK,
+        book: Book | None = None,
+    ) -> None:
+        self._book = book or Book()
         self._app = app
         self._callers = callers
         self._hosts = frozenset(host.lower() for host in hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Check, then hand on."""
-        if scope["type"] == "http":
-            try:
-                self._check(scope["headers"])
-                await self._admit(scope)
-            except answering.Refusal as refusal:
-                await answering.refused(refusal, scope["path"])(scope, receive, send)
-                return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+        elif scope["method"] in authorising.READING:
+            await self._answered(scope, receive, send, None)
+        else:
+            asked = self._book.asked(scope)
+            scope.setdefault("state", {})["audit"] = asked
+            await self._noted(scope, receive, send, asked)
+
+    async def _noted(self, scope: Scope, receive: Receive, send: Send, asked: Asked) -> None:
+        """A request that is to change something, whatever becomes of it."""
+        code = 500
+
+        async def watched(message: Message) -> None:
+            nonlocal code
+            if message["type"] == "http.response.start":
+                code = message["status"]
+                asked.ended(code)
+            await send(message)
+
+        try:
+            await self._answered(scope, receive, watched, asked)
+        finally:
+            asked.ended(code)
+
+    async def _answered(self, scope: Scope, receive: Receive, send: Send, asked: Asked | None) -> None:
+        try:
+            self._check(scope["headers"])
+            await self._admit(scope, asked)
+        except answering.Refusal as refusal:
+            if asked is not None:
+                asked.reason = answering.reason_of(refusal)
+            await answering.refused(refusal, scope["path"])(scope, receive, send)
+            return
         await self._app(scope, receive, send)
 
-    async def _admit(self, scope: Scope) -> None:
+    async def _admit(self, scope: Scope, asked: Asked | None) -> None:
         needed = authorising.needed(scope["method"], scope["path"])
         if needed is None:
             return
         caller, role = await self._callers.identify(scope["headers"])
+        if asked is not None:
+            asked.caller = caller
         if role is None or role < needed:
             raise authenticating.missing(needed, caller, role)
+        if asked is not None and self._book.full:
+            raise answering.Refusal(
+                503, "the audit trail cannot be kept, and nothing is changed without its record; see the server's log"
+            )
         scope.setdefault("state", {}).update(role=role, caller=caller)
 
     def _check(self, headers: Iterable[tuple[bytes, bytes]]) -> None:

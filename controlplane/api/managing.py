@@ -10,10 +10,11 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query
 from pydantic import BaseModel, Field
+from starlette.requests import Request
 from starlette.responses import Response
 
 from controlplane import errors, writing
-from controlplane.api import answering, contending, ports, summarising
+from controlplane.api import answering, asking, contending, ports, summarising
 from controlplane.store import readings, stores
 from controlplane.store.records import Record
 from schemas import names
@@ -65,6 +66,7 @@ class Management:
 
     async def discover(
         self,
+        request: Request,
         asked: Annotated[Discover | None, Body()] = None,
         prune: Annotated[bool, Query(description="The same as in the body.")] = False,
     ) -> Response:
@@ -73,6 +75,7 @@ class Management:
         Modules whose code is gone are ``deleted`` if discovery made them, or listed as ``missing``; ``held`` says why
         those stay that discovery made, ``prunable`` which of them a prune deletes.
         """
+        asking.noted(request).verb = "discover"
         return answering.answer(await self._discoverer.discover(prune=prune or (asked is not None and asked.prune)))
 
     async def modules(
@@ -110,10 +113,13 @@ class Management:
             raise _missing(name, row_error)
         return answering.answer({**summarising.detail(record), "row_error": row_error})
 
-    async def delete(self, module_id: str) -> Response:
+    async def delete(self, request: Request, module_id: str) -> Response:
         """Ask for a module's deletion: its routes are drained, then it goes."""
+        noted = asking.noted(request)
+        noted.manager = MANAGER
         outcome = await self._writer.delete("Module", names.object_name(module_id), manager=MANAGER)
         assert outcome.record is not None
+        noted.changed(outcome.verb, f"Module/{outcome.record.name}", revision=outcome.record.revision)
         body = {
             "module_id": names.module_id(outcome.record.name),
             "deleted": outcome.gone,

@@ -6,10 +6,11 @@
 from collections.abc import Callable
 from typing import Protocol, TypeAlias
 
+from controlplane.audit.asking import Wanted
 from controlplane.writing import SourceResolver
 from schemas.meta import Json
 
-__all__ = ["Discoverer", "Info", "Readiness", "SourceResolver"]
+__all__ = ["Auditor", "Discoverer", "Info", "Readiness", "SourceResolver"]
 
 Readiness: TypeAlias = Callable[[], Json]
 """Named checks: ``{"store": {"ok": true, "reason": "", "since": "…"}, …}``; ready when every one is ok."""
@@ -23,4 +24,16 @@ class Discoverer(Protocol):
 
     async def discover(self, *, prune: bool = False) -> Json:
         """Scan now; answers what was found, changed, refused and deleted; ``prune``: delete all that is gone."""
+        ...
+
+
+class Auditor(Protocol):
+    """Who keeps the audit trail."""
+
+    async def find(self, wanted: Wanted) -> tuple[list[Json], bool]:
+        """The records of one page, the oldest first, and whether there are more."""
+        ...
+
+    async def verify(self) -> Json:
+        """Walk along the whole trail, and hold it against the second place of its checkpoints."""
         ...

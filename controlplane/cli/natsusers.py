@@ -1,9 +1,9 @@
 """Who may do what on the NATS server of `modplane up`: one user for each part, each with no more than it needs.
 
 The planes prove themselves with keys of their own (nkeys; the server knows only the public halves); readers of events
-share a name and password that stand in the address of ``endpoints.json``.  A worker may follow the desired bucket and
-say its own state, nothing else; a reader may read the events.  Seeds and password are made once and kept, for their
-owner's eyes only.
+share a name and password that stand in the address of ``endpoints.json``.  A worker may follow the desired bucket, and
+say its own state and its part of the audit trail, nothing else; a reader may read the events.  Seeds and password are
+made once and kept, for their owner's eyes only.
 
 What a permission set cannot hold off: who may create a consumer may have the server deliver what it may read to any
 subject.  Desired state is signed for that reason.  Called by `controlplane.cli.up`.
@@ -72,7 +72,14 @@ def _seed() -> str:
 
 
 def _control_plane_may() -> tuple[str, ...]:
-    return ("$JS.API.>", "$JS.FC.>", f"$KV.{names.BUCKET_DESIRED}.>", "modplane.>")
+    return (
+        "$JS.API.>",
+        "$JS.FC.>",
+        f"$JS.ACK.{names.STREAM_AUDIT}.>",
+        f"$KV.{names.BUCKET_DESIRED}.>",
+        f"$KV.{names.BUCKET_CHECKPOINTS}.>",
+        "modplane.>",
+    )
 
 
 def _worker_may(name: str) -> tuple[str, ...]:

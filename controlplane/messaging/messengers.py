@@ -8,7 +8,8 @@ import asyncio
 from collections.abc import Callable
 from typing import Protocol
 
-from controlplane.messaging import beating, comparing, counting, outbox, projecting, receiving, storing
+from controlplane.audit.archives import Archive
+from controlplane.messaging import beating, comparing, counting, outbox, projecting, receiving, storing, trailing
 from controlplane.store.stores import Store
 from schemas.kits.clocks import Clock
 from schemas.kits.natslink import NatsLink
@@ -35,8 +36,12 @@ class Messaging:
         sink: FleetSink,
         scribe: comparing.Scribe,
         unstored: Callable[[str], None] = lambda reason: None,
+        archive: Archive | None = None,
     ) -> None:
-        """``scribe`` signs what workers are to believe; ``unstored`` hears that NATS stores nothing any more."""
+        """``archive`` takes the audit trail, ``scribe`` signs what workers are to believe.
+
+        ``unstored`` hears that NATS stores nothing any more.
+        """
         self._clock = clock
         self._sink = sink
         storage = storing.Storing(link, clock, unstored)
@@ -44,11 +49,14 @@ class Messaging:
         self.projection = projecting.Projection(store, link, clock, epoch, scribe, storage)
         self.receiver = receiving.Receiver(store, link, clock, epoch, sink, self.projection.seen)
         self.counting = counting.Counting(store, link, clock, epoch)
+        self.trailing = None if archive is None else trailing.Trailing(archive, link, clock)
         self.beating = beating.Beating(link, clock, self.projection, self._beat_returned)
 
     async def run(self) -> None:
         """Run all parts until cancelled."""
         tasks = Tasks(self._clock)
+        if self.trailing is not None:
+            tasks.supervise(self.trailing.run, "audit trail")
         for body, name in (
             (self.projection.run, "desired projection"),
             (self.relay.run, "event relay"),

@@ -21,6 +21,8 @@ EVENT_SECONDS: Final = 7 * 24 * 3600
 """How long events are kept, on NATS as in the outbox."""
 EVENT_BYTES: Final = 256 * 1024 * 1024
 """The events stream refuses new events beyond this; they wait in the outbox."""
+AUDIT_BYTES: Final = 256 * 1024 * 1024
+"""The audit stream refuses more beyond this; it waits in the workers' spools."""
 REPEAT_SECONDS: Final = 3600
 """For how long the server itself drops a repeated event id."""
 MARKER_SECONDS: Final = 60
@@ -41,6 +43,17 @@ EVENTS: Final = StreamConfig(
     max_bytes=EVENT_BYTES,
     duplicate_window=REPEAT_SECONDS,
     allow_direct=True,
+)
+
+AUDIT: Final = StreamConfig(
+    name=names.STREAM_AUDIT,
+    description="Audit records of modplane's workers, until the control plane has them",
+    subjects=[f"{names.SUBJECT_AUDIT}.*"],
+    retention=RetentionPolicy.WORK_QUEUE,
+    discard=DiscardPolicy.NEW,
+    storage=StorageType.FILE,
+    max_bytes=AUDIT_BYTES,
+    duplicate_window=REPEAT_SECONDS,
 )
 
 
@@ -66,6 +79,7 @@ def _bucket(name: str, description: str, storage: StorageType, marker_seconds: i
 DESIRED: Final = _bucket(names.BUCKET_DESIRED, "What workers are to serve", StorageType.FILE, None)
 WORKERS: Final = _bucket(names.BUCKET_WORKERS, "What workers say of themselves", StorageType.MEMORY, MARKER_SECONDS)
 USAGE: Final = _bucket(names.BUCKET_USAGE, "What workers counted", StorageType.FILE, MARKER_SECONDS)
+CHECKPOINTS: Final = _bucket(names.BUCKET_CHECKPOINTS, "Where chains of audit records stand", StorageType.FILE, None)
 
 
 async def ensure(session: Session, config: StreamConfig) -> buckets.BucketInfo:

@@ -21,7 +21,6 @@ from dataplane.gateway.authorising import Requirement, Verdict
 from dataplane.gateway.serving import Target
 from dataplane.telemetry import tracing
 from schemas import audit
-from schemas.kits import tracecontext
 from schemas.meta import Json
 
 OPEN: Final = "Open"
@@ -31,7 +30,6 @@ UNKEPT: Final = "AuditTrailFull"
 
 _OPENED: Final = Verdict(200, OPEN)
 _OUTCOMES: Final = {200: audit.ALLOW, 401: audit.DENY, 403: audit.DENY}
-_PARENT_MAX: Final = 512
 
 
 class Recorder(Protocol):
@@ -124,15 +122,9 @@ def encode(entry: tuple[Any, ...]) -> Json:
         record["detail"] = audit.text(verdict.detail)
     if client:
         record["client"] = client[0]
+    record.update(audit.carried(headers))
     if trace is not None:
         record["trace"] = trace
-    for name, value in headers:
-        if name == b"traceparent" and trace is None:
-            parent = tracecontext.read_traceparent(value[:_PARENT_MAX].decode("latin-1"))
-            if parent is not None:
-                record["trace"] = parent.trace_id
-        elif name == b"x-request-id":
-            record["request"] = audit.header(value)
     return record
 
 
