@@ -2,7 +2,8 @@
 
 A fragment is made from what the module's FastAPI application says of itself, as bytes: joining thousands of them
 costs no second encoding.  Operation ids and component names get the module's name in front, so that nothing collides;
-each operation carries its module, generation and policy, and guarded ones say that they need a token.
+each operation carries its module, generation and policy; guarded ones say that they need a token, and how the gateway
+refuses.
 
 Always: a valid OpenAPI 3.1 document, whatever a module's models do; one that cannot be described is listed plainly.
 Pure but for asking FastAPI; called in a thread by `dataplane.gateway.merging`.
@@ -29,6 +30,11 @@ CHUNK_BYTES: Final = 256 * 1024
 _COMPONENTS: Final = "#/components/"
 _BEARER: Final = "modplaneBearer"
 _METHODS: Final = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
+_REFUSALS: Final = {
+    "401": {"$ref": f"{_COMPONENTS}responses/Unauthorized"},
+    "403": {"$ref": f"{_COMPONENTS}responses/Forbidden"},
+}
+"""What the gateway answers on guarded routes before the module hears of it; the module's own words go first."""
 _PARAMETER: Final = re.compile(r"\{(\w+)(?::\w+)?\}")
 _VALUES: Final = frozenset({"example", "examples", "default", "const", "enum"})
 """Keys whose content is data, in which nothing is a reference."""
@@ -138,7 +144,7 @@ def _operation(operation: Json, served: Served, target: Target) -> Json:
     }
     if target.guarded:
         changed["security"] = [{_BEARER: [], **each} for each in operation.get("security") or [{}]]
-        changed["responses"] = {"401": {"$ref": f"{_COMPONENTS}responses/Unauthorized"}} | operation["responses"]
+        changed["responses"] = _REFUSALS | operation["responses"]
     return changed
 
 
@@ -252,13 +258,22 @@ def _reference(target: str, module: str) -> str:
 def _own_components() -> dict[bytes, bytes]:
     """What the gateway itself adds; a module's names have a dot in them, these have none."""
     problem = Problem.model_json_schema(by_alias=True, ref_template=f"{_COMPONENTS}schemas/{{model}}")
-    unauthorized = {
-        "description": "No valid token",
-        "content": {PROBLEM_JSON: {"schema": {"$ref": f"{_COMPONENTS}schemas/Problem"}}},
+    content = {PROBLEM_JSON: {"schema": {"$ref": f"{_COMPONENTS}schemas/Problem"}}}
+    challenge = {
+        "WWW-Authenticate": {
+            "description": "What to prove who one is with (RFC 6750)",
+            "schema": {"type": "string"},
+        }
+    }
+    why = {
+        "Unauthorized": "No token, or one that is not valid here",
+        "Forbidden": "This caller may not call this route",
     }
     own: dict[str, Json] = {
         "schemas": {**problem.pop("$defs", {}), "Problem": problem},
-        "responses": {"Unauthorized": unauthorized},
+        "responses": {
+            name: {"description": text, "headers": challenge, "content": content} for name, text in why.items()
+        },
         "securitySchemes": {_BEARER: {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
     }
     return {_encode(kind): _members(entries) for kind, entries in own.items()}

@@ -132,12 +132,29 @@ def test_an_operation_says_whose_it_is_and_what_a_caller_has_to_prove(served: An
     assert create["x-auth"] == {"level": "BASIC"}
     assert create["security"] == [{"modplaneBearer": [], "shop.OAuth2PasswordBearer": []}]
     assert create["responses"]["401"] == {"$ref": "#/components/responses/Unauthorized"}
+    assert create["responses"]["403"] == {"$ref": "#/components/responses/Forbidden"}
     form = paths[f"{PREFIX}/shop/form"]["put"]
     assert form["x-auth"] == {"level": "NONE"}
     assert "security" not in form
+    assert not {"401", "403"} & set(form["responses"])
     assert set(paths) == {
         f"{PREFIX}/shop/{path}" for path in ("pets", "pets/{number}/files/{rest}", "form")
     }  # neither what is hidden nor a WebSocket
+
+
+def test_refusals_are_problems_with_a_challenge_and_a_modules_own_words_go_first(served: Any) -> None:
+    def own(router: APIRouter) -> None:
+        router.add_api_route("/own", lambda: 1, responses={403: {"description": "not on Sundays"}})
+
+    document = valid(parsed(describing.joined([describing.fragment(served(own, guarded={"/own"}))], "1")))
+    responses = document["paths"][f"{PREFIX}/shop/own"]["get"]["responses"]
+    assert responses["403"] == {"description": "not on Sundays"}
+    assert responses["401"] == {"$ref": "#/components/responses/Unauthorized"}
+    for name in ("Unauthorized", "Forbidden"):
+        found = document["components"]["responses"][name]
+        assert found["content"] == {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+        assert "WWW-Authenticate" in found["headers"]
+    assert document["components"]["securitySchemes"]["modplaneBearer"]["scheme"] == "bearer"
 
 
 def test_a_module_that_cannot_be_described_is_listed_plainly_and_harms_no_other(served: Any) -> None:
