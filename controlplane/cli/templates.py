@@ -45,6 +45,7 @@ _CODE: Final = '''\
 
 from dataplane.sdk import (
     BaseModuleRouter,
+    CurrentPrincipal,
     ModuleMetadata,
     ModuleType,
     require_module_auth,
@@ -77,8 +78,8 @@ class $kind(BaseModuleRouter):
             return {"message": f"{greeting} {name}"}
 
         @router.get("/whoami")  # declares nothing: callers need a valid token
-        async def whoami() -> dict[str, str]:
-            return {"module": self.metadata.module_id}
+        async def whoami(caller: CurrentPrincipal) -> dict[str, str]:
+            return {"module": self.metadata.module_id, "caller": caller.subject}
 '''
 
 _MANIFEST: Final = """\
@@ -135,12 +136,13 @@ def test_it_greets_anybody(client: testing.ModuleClient) -> None:
     assert answer.json() == {"message": "hello you"}
 
 
-def test_who_declares_nothing_needs_a_token(client: testing.ModuleClient) -> None:
+def test_who_declares_nothing_needs_a_caller(client: testing.ModuleClient) -> None:
     assert client.get("/whoami").status_code == 401
+    ada = client.acting(testing.caller("ada", organisation="acme"))
+    assert ada.get("/whoami").json() == {"module": "$source", "caller": "ada"}
 
 
 def test_the_greeting_is_configuration() -> None:
-    with testing.load(MODULE, config={"greeting": "salut"}, guarded=False) as client:
+    with testing.load(MODULE, config={"greeting": "salut"}) as client:
         assert client.get("/hello").json() == {"message": "salut world"}
-        assert client.get("/whoami").json() == {"module": "$source"}
 '''

@@ -7,6 +7,7 @@ Ctrl-C, SIGTERM, or the end of a piped standard input.
 import argparse
 import asyncio
 import contextlib
+import json
 import os
 import socket
 import sys
@@ -18,11 +19,13 @@ import uvloop
 import watchfiles
 
 from dataplane import doors
-from dataplane.gateway import dispatching, hosting, pages
+from dataplane.errors import StartFailed
+from dataplane.gateway import deciding, dispatching, hosting, pages
 from dataplane.runtime import confiding, masking
-from dataplane.workshop import benches, inspecting, showing, sources
+from dataplane.workshop import benches, inspecting, showing, sources, staging
 from schemas.kits import endings
 from schemas.meta import Json
+from schemas.principals import Principal
 
 _LOOK_MS = 2_000
 """Without a word from the file system we look ourselves: network folders and containers forget to tell."""
@@ -38,6 +41,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8000)
     parser.add_argument("--no-auth", action="store_true")
+    parser.add_argument("--caller", type=json.loads, default=None)
+    parser.add_argument("--organisations", type=json.loads, default={})
+    parser.add_argument("--flags", type=json.loads, default={})
     options = parser.parse_args(arguments)
     if not options.path.exists():
         sys.stderr.write(f"modplane dev: {options.path}: no such file or folder\n")
@@ -50,20 +56,38 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"modplane dev: cannot listen on {where}: {why}; choose another with --port, or 0\n")
         return 1
     masking.veil()
-    secrets = confiding.Secrets.of(os.environ)
+    scenery = staging.Scenery(options.flags, options.organisations, confiding.Secrets.of(os.environ))
+    try:
+        scenery.standing(())
+    except StartFailed as error:
+        sys.stderr.write(f"modplane dev: --org-config: {error.message}\n")
+        return 1
+    caller = None if options.caller is None else staging.principal(**options.caller)
+    session = Developing(options.path, door, guarded=not options.no_auth, scenery=scenery, caller=caller)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Developing(options.path, door, guarded=not options.no_auth, secrets=secrets).run())
+        return runner.run(session.run())
 
 
 class Developing:
     """One session at the bench."""
 
-    def __init__(self, path: Path, door: socket.socket, *, guarded: bool, secrets: confiding.Secrets) -> None:
+    def __init__(
+        self,
+        path: Path,
+        door: socket.socket,
+        *,
+        guarded: bool,
+        scenery: staging.Scenery,
+        caller: Principal | None = None,
+    ) -> None:
+        """``caller``: who calls when a request brings no credentials."""
         self._path = path
-        self._secrets = secrets
+        self._scenery = scenery
+        self._stood: set[str] | None = None
         self._guarded = guarded
         self._host = hosting.Host(grace=_GRACE_SECONDS)
-        self._server = serve(self._host, door)
+        cast = staging.Cast()
+        self._server = serve(self._host, door, cast.gate(), "" if caller is None else cast.credentials(caller))
         self._ended = asyncio.Event()
 
     async def run(self) -> int:
@@ -79,7 +103,7 @@ class Developing:
             inspect=inspector.inspect,
             check=admission,
             guarded=self._guarded,
-            secrets=self._secrets,
+            secrets=self._scenery.secrets,
         )
         show.places(bench.roots, bench.code_root)
         show.listen()
@@ -100,8 +124,16 @@ class Developing:
 
     async def _follow(self, bench: benches.Bench) -> None:
         await bench.refresh()
+        self._stand()
         async for _ in changes(self._path, self._ended):
             await bench.refresh()
+            self._stand()
+
+    def _stand(self) -> None:
+        """Give the organisations access to what is there now."""
+        if (modules := set(self._host.snapshot.modules)) != self._stood:
+            self._host.stand(self._scenery.standing(modules))
+            self._stood = modules
 
 
 async def changes(path: Path, ended: asyncio.Event) -> AsyncIterator[None]:
@@ -121,8 +153,8 @@ async def changes(path: Path, ended: asyncio.Event) -> AsyncIterator[None]:
         yield
 
 
-def serve(host: hosting.Host, door: socket.socket) -> doors.Server:
-    """A server whose only door shows ``host``."""
+def serve(host: hosting.Host, door: socket.socket, gate: deciding.Gate, assumed: str = "") -> doors.Server:
+    """A server whose only door shows ``host``; ``assumed``: the credentials of who brings none."""
 
     def ready() -> Json:
         return {"ready": True, "state": "dev", "reason": "", "since": ""}
@@ -131,8 +163,9 @@ def serve(host: hosting.Host, door: socket.socket) -> doors.Server:
         modules = [{"name": each.name, "generation": each.generation} for each in host.snapshot.modules.values()]
         return {"plane": "data", "version": "dev", "modules": modules}
 
-    gateway = dispatching.Dispatcher(host, pages.Pages(host, ready=ready, info=info, version="dev"))
-    return doors.Server(gateway, door, headers=[], keep_alive=5.0)
+    gateway = dispatching.Dispatcher(host, pages.Pages(host, ready=ready, info=info, version="dev"), gate=gate)
+    app = staging.Assumed(gateway, assumed) if assumed else gateway
+    return doors.Server(app, door, headers=[], keep_alive=5.0)
 
 
 async def admission(file: Path) -> list[str]:

@@ -66,6 +66,100 @@ def test_handlers_can_be_tested_without_a_token(tmp_path: Path) -> None:
         assert client.get("/guarded").json() == {"secret": True}
 
 
+GUARDED = """
+from typing import Annotated
+from fastapi import Depends, WebSocket
+from dataplane.sdk import (
+    BaseModuleRouter, CurrentPrincipal, ModuleMetadata, OrganisationConfiguration, feature_flag, feature_value,
+    require_module_auth,
+)
+
+class Guarded(BaseModuleRouter):
+    metadata = ModuleMetadata(module_id="guarded", version="1.0.0", permissions=["read"])
+
+    def register_routes(self, router):
+        @router.get("/me")
+        async def me(caller: CurrentPrincipal, own: OrganisationConfiguration):
+            return {"me": caller.subject, "org": caller.organisation, "roles": sorted(caller.roles),
+                    "claims": dict(caller.claims), "own": dict(own)}
+
+        @router.get("/read")
+        @require_module_auth(permissions=["read"])
+        async def read():
+            return "read"
+
+        @router.get("/admin")
+        @require_module_auth("ADMIN")
+        async def admin():
+            return "admin"
+
+        @router.get("/beta")
+        @require_module_auth(feature_flags=["beta"])
+        async def beta(limit: Annotated[int, Depends(feature_value("limit", 10))],
+                       dark: Annotated[bool, Depends(feature_flag("dark_mode"))]):
+            return {"limit": limit, "dark": dark}
+
+        @router.websocket("/live")
+        async def live(socket: WebSocket, caller: CurrentPrincipal):
+            await socket.accept()
+            await socket.send_text(caller.subject)
+"""
+TENANTED = """
+apiVersion: modplane.dev/v1
+kind: Module
+metadata: {name: guarded}
+spec: {entryPoint: "guarded:Guarded", tenancy: organisation, permissions: [read]}
+"""
+
+
+def test_guarded_routes_are_called_as_somebody(tmp_path: Path) -> None:
+    place = write(tmp_path, {"guarded.py": GUARDED}) / "guarded.py"
+    ada = testing.caller("ada", organisation="acme", roles=["editor"], permissions=["read"], claims={"level": 7})
+    with testing.load(place, caller=ada) as client:
+        found = client.get("/me").json()
+        assert found == {"me": "ada", "org": "acme", "roles": ["editor"], "claims": {"level": 7}, "own": {}}
+        assert client.get("/read").json() == "read"
+        assert client.get("/admin").status_code == 403
+        eve, admin, nobody = (
+            client.acting(each) for each in (testing.caller("eve"), testing.caller("root", roles=["admin"]), None)
+        )
+        assert (eve.get("/me").json()["me"], eve.get("/read").status_code) == ("eve", 403)
+        assert admin.get("/admin").json() == "admin"
+        assert nobody.get("/me").status_code == 401
+        assert client.get("/me", headers={"authorization": "Caller 99"}).status_code == 401
+        assert client.get("/me", headers={"authorization": "Bearer x"}).status_code == 401
+        with connect(client.websocket("/live"), additional_headers=client.credentials, proxy=None) as socket:
+            assert socket.recv() == "ada"
+    assert eve.is_closed
+
+
+def test_flags_have_the_values_that_are_given_and_are_off_otherwise(tmp_path: Path) -> None:
+    place, ada = write(tmp_path, {"guarded.py": GUARDED}) / "guarded.py", testing.caller("ada")
+    with testing.load(place, caller=ada) as client:
+        assert client.get("/beta").status_code == 403
+    with testing.load(place, caller=ada, flags={"beta": True, "limit": 3, "dark-mode": True}) as client:
+        assert client.get("/beta").json() == {"limit": 3, "dark": True}
+    with testing.load(place, caller=ada, flags={"beta": False}) as client:
+        assert client.get("/beta").status_code == 403
+
+
+def test_organisations_have_access_with_their_configuration(tmp_path: Path) -> None:
+    place = write(tmp_path, {"m/guarded.py": GUARDED, "m/guarded.yaml": TENANTED}) / "m"
+    organisations = {"acme": {"plan": "gold", "key": "secret://acme-key"}, "globex": {}}
+    secrets = {"acme-key": "of acme"}
+    ada = testing.caller("ada", organisation="acme")
+    with testing.load(place, caller=ada, organisations=organisations, secrets=secrets) as client:
+        assert client.get("/me").json()["own"] == {"plan": "gold", "key": "of acme"}
+        assert client.acting(testing.caller("bob", organisation="globex")).get("/me").json()["own"] == {}
+        for stranger in (testing.caller("eve", organisation="initech"), testing.caller("eve")):
+            assert client.acting(stranger).get("/me").status_code == 403
+    with (
+        pytest.raises(testing.ModuleRefused, match=r"organisations: secret://acme-key"),
+        testing.load(place, organisations=organisations),
+    ):
+        pass
+
+
 def test_one_of_several_is_chosen_by_name(tmp_path: Path) -> None:
     write(tmp_path, {"small.py": SMALL, "other.py": SMALL.replace('"small"', '"other"')})
     with pytest.raises(testing.ModuleRefused, match="has other, small; name one of them"), testing.load(tmp_path):

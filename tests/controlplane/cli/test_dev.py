@@ -1,6 +1,7 @@
 """`modplane dev` as an author uses it: a real process, files that change under it, what it prints."""
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -140,3 +141,50 @@ def test_what_is_not_there_and_a_port_that_is_taken_are_told(
     assert done.returncode == 1
     assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
     assert "--port" in done.stderr
+
+
+@pytest.mark.slow
+def test_requests_without_credentials_are_somebodys(tmp_path: Path) -> None:
+    (tmp_path / "one.py").write_text(module_source("one"))
+    words = ("--sub", "ada", "--org", "acme", "--org-config", '{"plan": "gold"}', "--flag", "beta")
+    with developing(tmp_path, "one.py", *words) as dev:
+        dev.wait_out("one: generation 1 serves")
+        assert dev.call("v1/one/guarded").json() == {"secret": True}
+        refused = httpx.get(
+            f"{dev.url}/api/v1/modules/v1/one/guarded", headers={"authorization": "Bearer x"}, trust_env=False
+        )
+        assert refused.status_code == 401
+        assert dev.end(signal.SIGINT) == 0
+
+
+def test_the_caller_the_flags_and_the_organisation_are_handed_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    called: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda _, words: called.append(words))
+    words = ["--sub", "ada", "--org", "acme", "--role", "r", "--permission", "p", "--org-config", '{"a": 1}']
+    main.run(["dev", str(tmp_path), *words, "--flag", "beta", "--flag", "limit=20", "--flag", "mode=dark"])
+    (given,) = called
+    found = {flag: json.loads(given[given.index(flag) + 1]) for flag in ("--caller", "--organisations", "--flags")}
+    assert found == {
+        "--caller": {"subject": "ada", "organisation": "acme", "roles": ["r"], "permissions": ["p"]},
+        "--organisations": {"acme": {"a": 1}},
+        "--flags": {"beta": True, "limit": 20, "mode": "dark"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--role", "r"], "--sub"),
+        (["--sub", "a", "--org-config", "{}"], "--org"),
+        (["--sub", "a", "--org", "b", "--org-config", "{"], "not JSON"),
+        (["--sub", "a", "--org", "b", "--org-config", "[]"], "not a JSON object"),
+        (["--flag", "=1"], "names no flag"),
+    ],
+)
+def test_words_that_make_no_sense_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    assert main.run(["dev", str(tmp_path), *words]) == exits.USAGE
+    assert said in capsys.readouterr().err
