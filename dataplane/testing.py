@@ -25,6 +25,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Self
 
 import httpx
@@ -87,11 +88,16 @@ class ModuleClient(httpx.Client):
         self._others.append(other)
         return other
 
-    def __exit__(self, *failure: Any) -> None:
+    def __exit__(
+        self,
+        kind: type[BaseException] | None = None,
+        error: BaseException | None = None,
+        trace: TracebackType | None = None,
+    ) -> None:
         """Give the connections back, also those of who called beside."""
         for other in self._others:
             other.close()
-        super().__exit__(*failure)
+        super().__exit__(kind, error, trace)
 
     def websocket(self, path: str) -> str:
         """The URL of a WebSocket of this module, for any WebSocket client."""
