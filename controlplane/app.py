@@ -28,6 +28,7 @@ from controlplane.inspection import inspecting
 from controlplane.messaging import comparing, messengers, trailing
 from controlplane.reconcile import fleet, leadership, locks, looping
 from controlplane.store import keeping, stores
+from controlplane.telemetry import measurements
 from schemas import names
 from schemas.kits import endings, logs
 from schemas.kits.clocks import SystemClock
@@ -83,6 +84,7 @@ class Engines:
         keys: "Keys",
         archive: archives.Archive,
     ) -> None:
+        self.measured = measurements.Measurements(chosen.data_dir.absolute() / measurements.PATH, clock.now)
         self._chosen = chosen
         self._clock = clock
         self._tasks = Tasks(clock)
@@ -117,6 +119,7 @@ class Engines:
             self._epoch,
             self.fleet,
             self._scribe,
+            self.measured,
             _tell_unstored,
             self._archive,
         )
@@ -131,6 +134,7 @@ class Engines:
             (reconciler.run, "reconcile"),
             (edits.run, "row edits"),
             (keeper.run, "retention"),
+            (self._thin_out, "retention of measurements"),
         ):
             self._tasks.supervise(body, name)
         if self._chosen.auto_discover:
@@ -138,6 +142,12 @@ class Engines:
             watch = watching.Watching(self.discovery, path, self._clock, poll=poll)
             self._tasks.supervise(watch.run, "discovery")
         logger.info("engines started", epoch=epoch)
+
+    async def _thin_out(self) -> None:
+        """Keep the measurements within bounds."""
+        while True:
+            await self.measured.prune()
+            await self._clock.sleep(measurements.PRUNE_SECONDS)
 
     def _epoch(self) -> int:
         """Under which epoch we lead now; messaging may have raised it."""
@@ -210,6 +220,7 @@ class ControlPlane:
             writer=self._engines.discovery.writer,
             auditor=trailing.Auditor(self._archive, self._link),
             book=self._archive.book,
+            measured=self._engines.measured,
         )
         self._archive.start()
         self._guards.supervise(self._archive.run, "store audit records")
@@ -241,6 +252,7 @@ class ControlPlane:
         await self._guards.stop()
         await self._archive.close()
         await self._link.close()
+        await self._engines.measured.close()
         await self._engines.inspector.close()
         await self._engines.leadership.release()
         for task in (serving, leading):

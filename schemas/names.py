@@ -22,13 +22,14 @@ MANAGER_CLI: Final = "modplane"
 
 STREAM_EVENTS: Final = "MODPLANE_EVENTS"
 STREAM_AUDIT: Final = "MODPLANE_AUDIT"
+STREAM_METRICS: Final = "MODPLANE_METRICS"
 BUCKET_DESIRED: Final = "MODPLANE_DESIRED"
 BUCKET_WORKERS: Final = "MODPLANE_WORKERS"
-BUCKET_USAGE: Final = "MODPLANE_USAGE"
 BUCKET_CHECKPOINTS: Final = "MODPLANE_AUDIT_CHECKPOINTS"
 
 SUBJECT_EVENTS: Final = "modplane.events"
 SUBJECT_AUDIT: Final = "modplane.audit"
+SUBJECT_METRICS: Final = "modplane.metrics"
 SUBJECT_BEAT: Final = "modplane.desired.beat"
 
 KEY_HEAD: Final = "head"
@@ -83,6 +84,11 @@ def organisation_key(name: str) -> str:
 def revocation_key(name: str) -> str:
     """The key of a revocation in the desired bucket."""
     return f"revocation.{name}"
+
+
+def metrics_subject(worker: str) -> str:
+    """The subject on which a worker tells what it counted."""
+    return f"{SUBJECT_METRICS}.{worker}"
 
 
 def module_event_subject(name: str, state: str) -> str:

@@ -35,6 +35,7 @@ from controlplane.api import (
 )
 from controlplane.audit import noting
 from controlplane.store import stores
+from controlplane.telemetry import measurements
 from schemas import kinds, names
 from schemas.kits.clocks import Clock
 from schemas.meta import Json
@@ -72,6 +73,7 @@ def create_app(
     info: ports.Info,
     version: str,
     callers: authenticating.Callers,
+    measured: measurements.Measurements,
     allowed_hosts: Collection[str] = guarding.LOOPBACK,
     writer: writing.Writer | None = None,
     auditor: ports.Auditor | None = None,
@@ -80,7 +82,8 @@ def create_app(
     """The API over a store.
 
     ``auditor`` is asked for the audit trail; changes are noted in ``book``.
-    ``callers`` tells who calls; ``allowed_hosts``: names under which callers may address this server.
+    ``callers`` tells who calls, ``measured`` what workers counted; ``allowed_hosts``: names under which callers may
+    address this server.
     """
     writer = writer or writing.Writer(store, clock, sources)
     watches = watching.Watches(store, clock)
@@ -99,7 +102,7 @@ def create_app(
             *_probe_routes(readiness, info),
         ]
     )
-    app.include_router(managing.router(store, writer, discoverer))
+    app.include_router(managing.router(store, writer, discoverer, measured))
     if auditor is not None:
         app.include_router(auditing.router(auditor))
     for kind in (errors.ModplaneError, answering.Refusal, HTTPException, RequestValidationError, Exception):

@@ -14,9 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from controlplane import errors, writing
-from controlplane.api import answering, asking, contending, ports, summarising
+from controlplane.api import answering, asking, contending, measuring, ports, summarising
 from controlplane.store import readings, stores
 from controlplane.store.records import Record
+from controlplane.telemetry import measurements
 from schemas import names
 from schemas.meta import Json
 from schemas.module import ModuleState, ModuleType
@@ -39,7 +40,9 @@ class Discover(BaseModel, extra="forbid"):
 Limit = Annotated[int, Query(ge=1, le=10_000, description="How many entries at most.")]
 
 
-def router(store: stores.Store, writer: writing.Writer, discoverer: ports.Discoverer) -> APIRouter:
+def router(
+    store: stores.Store, writer: writing.Writer, discoverer: ports.Discoverer, measured: measurements.Measurements
+) -> APIRouter:
     """The routes below ``/api/v1/module-management``."""
     routes = APIRouter(prefix=names.MANAGEMENT_PREFIX, tags=["module management"])
     management = Management(store, writer, discoverer)
@@ -47,6 +50,7 @@ def router(store: stores.Store, writer: writing.Writer, discoverer: ports.Discov
         ("POST", "/modules/discover", management.discover),
         ("GET", "/modules/registration-history", management.history),
         ("GET", "/modules", management.modules),
+        ("GET", "/modules/metrics", measuring.Measuring(store, measured).metrics),
         ("GET", "/routing/conflicts", management.conflicts),
         ("GET", "/modules/{module_id}/status", management.status),
         ("DELETE", "/modules/{module_id}", management.delete),

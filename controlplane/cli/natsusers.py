@@ -76,6 +76,7 @@ def _control_plane_may() -> tuple[str, ...]:
         "$JS.API.>",
         "$JS.FC.>",
         f"$JS.ACK.{names.STREAM_AUDIT}.>",
+        f"$JS.ACK.{names.STREAM_METRICS}.>",
         f"$KV.{names.BUCKET_DESIRED}.>",
         f"$KV.{names.BUCKET_CHECKPOINTS}.>",
         "modplane.>",
@@ -90,7 +91,6 @@ def _worker_may(name: str) -> tuple[str, ...]:
         f"$JS.API.CONSUMER.DELETE.{stream}.*",
         f"$JS.FC.{stream}.>",
         f"$KV.{names.BUCKET_WORKERS}.{name}",
-        f"$KV.{names.BUCKET_USAGE}.{name}.>",
         f"modplane.*.{name}",
     )
 

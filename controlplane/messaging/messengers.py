@@ -11,6 +11,7 @@ from typing import Protocol
 from controlplane.audit.archives import Archive
 from controlplane.messaging import beating, comparing, counting, outbox, projecting, receiving, storing, trailing
 from controlplane.store.stores import Store
+from controlplane.telemetry import measurements
 from schemas.kits.clocks import Clock
 from schemas.kits.natslink import NatsLink
 from schemas.kits.tasks import Tasks
@@ -35,10 +36,11 @@ class Messaging:
         epoch: Callable[[], int],
         sink: FleetSink,
         scribe: comparing.Scribe,
+        kept: measurements.Measurements,
         unstored: Callable[[str], None] = lambda reason: None,
         archive: Archive | None = None,
     ) -> None:
-        """``archive`` takes the audit trail, ``scribe`` signs what workers are to believe.
+        """``archive`` takes the audit trail, ``kept`` what workers counted; ``scribe`` signs what they are to believe.
 
         ``unstored`` hears that NATS stores nothing any more.
         """
@@ -48,7 +50,7 @@ class Messaging:
         self.relay = outbox.Relay(store, link, clock, epoch, storage)
         self.projection = projecting.Projection(store, link, clock, epoch, scribe, storage)
         self.receiver = receiving.Receiver(store, link, clock, epoch, sink, self.projection.seen)
-        self.counting = counting.Counting(store, link, clock, epoch)
+        self.counting = counting.Counting(store, link, clock, epoch, kept)
         self.trailing = None if archive is None else trailing.Trailing(archive, link, clock)
         self.beating = beating.Beating(link, clock, self.projection, self._beat_returned)
 
@@ -62,7 +64,7 @@ class Messaging:
             (self.relay.run, "event relay"),
             (self.receiver.run, "worker receiver"),
             (self.beating.run, "beat"),
-            (self.counting.run, "counted accesses"),
+            (self.counting.run, "counted calls"),
         ):
             tasks.supervise(body, name)
         try:

@@ -27,6 +27,10 @@ REPEAT_SECONDS: Final = 3600
 """For how long the server itself drops a repeated event id."""
 MARKER_SECONDS: Final = 60
 """How long the sign of an expired worker report is kept."""
+METRICS_SECONDS: Final = 7 * 24 * 3600
+"""How long counts wait for a control plane."""
+METRICS_BYTES: Final = 128 * 1024 * 1024
+"""How much of them waits."""
 
 _NAME_IN_USE: Final = 10058
 _NO_ROOM: Final = 10047
@@ -78,8 +82,19 @@ def _bucket(name: str, description: str, storage: StorageType, marker_seconds: i
 
 DESIRED: Final = _bucket(names.BUCKET_DESIRED, "What workers are to serve", StorageType.FILE, None)
 WORKERS: Final = _bucket(names.BUCKET_WORKERS, "What workers say of themselves", StorageType.MEMORY, MARKER_SECONDS)
-USAGE: Final = _bucket(names.BUCKET_USAGE, "What workers counted", StorageType.FILE, MARKER_SECONDS)
 CHECKPOINTS: Final = _bucket(names.BUCKET_CHECKPOINTS, "Where chains of audit records stand", StorageType.FILE, None)
+METRICS: Final = StreamConfig(
+    name=names.STREAM_METRICS,
+    description="What workers counted",
+    subjects=[f"{names.SUBJECT_METRICS}.*"],
+    retention=RetentionPolicy.WORK_QUEUE,
+    discard=DiscardPolicy.OLD,
+    storage=StorageType.FILE,
+    max_age=METRICS_SECONDS,
+    max_bytes=METRICS_BYTES,
+    duplicate_window=2,
+)
+"""A message leaves it when the control plane has it; of one that is dropped for want of room, the next makes good."""
 
 
 async def ensure(session: Session, config: StreamConfig) -> buckets.BucketInfo:

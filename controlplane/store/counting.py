@@ -5,6 +5,7 @@ the same transaction; a count of an access that is gone is remembered and added 
 are columns of the mirror, not fields of objects.  Called by `controlplane.store.transactions`.
 """
 
+from datetime import UTC, datetime
 from typing import Final
 
 from sqlalchemy import TextClause, bindparam, select, text
@@ -12,7 +13,7 @@ from sqlalchemy import TextClause, bindparam, select, text
 from controlplane.store import encoding
 from controlplane.store.ledgers import Ledger
 from controlplane.store.tables import ACCESS_COUNTS, ACCESS_ROWS, PAIR_NAMES
-from schemas.usage import UsageReport
+from schemas.measures import Measures
 
 _SEEN: Final = select(ACCESS_COUNTS.c.organisation, ACCESS_COUNTS.c.module, ACCESS_COUNTS.c.count).where(
     ACCESS_COUNTS.c.boot == bindparam("boot")
@@ -35,18 +36,18 @@ def _adding(last: str) -> TextClause:
 _ADD: Final = {"sqlite": _adding(":last"), "postgresql": _adding("CAST(:last AS TIMESTAMP WITH TIME ZONE)")}
 
 
-def count(ledger: Ledger, report: UsageReport) -> int:
+def count(ledger: Ledger, report: Measures) -> int:
     """Add what a boot has counted beyond what it told before; how many calls that are."""
     boot = f"{report.worker}.{report.boot}"
     seen = {(organisation, module): told for organisation, module, told in ledger.ask(_SEEN, {"boot": boot})}
     added = 0
-    for each in report.counts:
+    for each in report.accesses:
         pair = {"organisation": each.organisation, "module": each.module}
-        more = each.count - seen.get((each.organisation, each.module), 0)
+        more = each.calls - seen.get((each.organisation, each.module), 0)
         if more <= 0:
             continue
         added += more
-        ledger.run(ACCESS_COUNTS, _REMEMBER, {**pair, "boot": boot, "count": each.count, "at": ledger.at})
-        last = encoding.sql_time(each.last)
+        ledger.run(ACCESS_COUNTS, _REMEMBER, {**pair, "boot": boot, "count": each.calls, "at": ledger.at})
+        last = encoding.sql_time(datetime.fromtimestamp(each.last, UTC))
         ledger.run(ACCESS_ROWS, _ADD[ledger.connection.dialect.name], {**pair, "more": more, "last": last})
     return added

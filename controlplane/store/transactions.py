@@ -21,8 +21,8 @@ from controlplane.store.readings import LEASE, Reading
 from controlplane.store.records import Claim, Contest, DesiredRow, Lease, OutboxRow, Record, RowEdit
 from controlplane.store.tables import HISTORY, INSPECTIONS, LEASES, OUTBOX
 from schemas import events
+from schemas.measures import Measures
 from schemas.meta import Json
-from schemas.usage import UsageReport
 
 HISTORY_KEPT: Final = 10
 """How many generations of one object's spec are kept."""
@@ -233,7 +233,7 @@ class Transaction(Reading):
         self._open()
         mirroring.settle(self.ledger, edit, error)
 
-    def count_accesses(self, report: UsageReport) -> int:
+    def count_accesses(self, report: Measures) -> int:
         """Add what a worker's boot has counted and not told before; how many calls; takes no revision."""
         self._open()
         return counting.count(self.ledger, report)

@@ -297,10 +297,10 @@ class _Life:
         self._teller = counting.Teller(
             link,
             clock,
-            gateway.accesses,
+            gateway,
             worker=identity.id,
             boot=identity.boot,
-            file=file.path.with_name(f"{identity.id}.usage.json"),
+            file=file.path.with_name(f"{identity.id}.metrics.jsonl"),
         )
         self._carrier = None if audit is None else carrying.Carrier(link, clock, audit)
         self._file = file
@@ -354,7 +354,7 @@ class _Life:
         self._tasks.supervise(self._follower.run, "follow desired state")
         self._tasks.supervise(self._saver.run, "keep the last good state")
         self._tasks.supervise(self._reporter.run, "report")
-        self._tasks.supervise(self._teller.run, "tell counted accesses")
+        self._tasks.supervise(self._teller.run, "tell what was counted")
         if self._carrier is not None:
             self._tasks.supervise(self._carrier.run, "carry the audit trail")
         self._tasks.supervise(self._checker.run, "check modules")

@@ -12,6 +12,7 @@ from dataplane.agent.holding import Wanted
 from dataplane.gateway import counting, hosting, serving
 from dataplane.gateway.standing import Standing
 from dataplane.runtime import asking
+from dataplane.telemetry import meters
 
 T = TypeVar("T")
 
@@ -27,6 +28,16 @@ class Crossing:
     def accesses(self) -> counting.Accesses:
         """How often organisations were let in."""
         return self._host.accesses
+
+    @property
+    def book(self) -> meters.Book:
+        """How often each route was called."""
+        return self._host.book
+
+    def counting(self) -> set[int]:
+        """The numbers of the series in which somebody may still count."""
+        stray = {meter.number for meter in list(self._host.book.stray.values())}
+        return stray.union(*(served.counted() for served in self._host.everyone()))
 
     @property
     def pinned(self) -> int:

@@ -12,7 +12,6 @@ or `_other`.  So there are at most as many series as routes times methods, each 
 
 import itertools
 import math
-import time
 from collections.abc import Iterable
 from typing import Final
 
@@ -142,14 +141,3 @@ class Book:
     def live(self) -> list[Meter]:
         """All of them, in the order in which they came; from any thread."""
         return list(self._entered.values())
-
-
-class Wall:
-    """Turns monotonic times into times of day, such that they never go back whatever is done to the clock."""
-
-    def __init__(self) -> None:
-        self._offset = time.time() - time.monotonic()
-
-    def at(self, monotonic: float) -> float:
-        """Seconds since 1970."""
-        return monotonic + self._offset

@@ -111,7 +111,7 @@ def test_every_environment_variable_on_the_pages_is_a_setting() -> None:
     known |= {str(option.envvar) for option in up.params if option.envvar}
     for page in PAGES:
         named = set(re.findall(r"\bMODPLANE_(?!SECRET_)[A-Z_]+[A-Z]\b", page.read_text()))
-        on_nats = {"EVENTS", "DESIRED", "WORKERS", "AUDIT", "AUDIT_CHECKPOINTS"}
+        on_nats = {"EVENTS", "DESIRED", "WORKERS", "AUDIT", "AUDIT_CHECKPOINTS", "METRICS"}
         assert named - {f"MODPLANE_{name}" for name in on_nats} <= known | {"MODPLANE_WORKERS"}
 
 

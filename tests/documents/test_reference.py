@@ -287,6 +287,7 @@ def routes_of(apps: Any) -> list[str]:
         info=dict,
         version="0",
         callers=Anything(),
+        measured=Anything(),
         writer=Anything(),
     )
     refused = {f"{method} /apis/modplane.dev/v1/{{plural}}/{{name}}/status" for method in ("PUT", "PATCH")}

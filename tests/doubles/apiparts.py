@@ -13,6 +13,7 @@ import httpx
 from controlplane import writing
 from controlplane.api import apps, authenticating, authorising
 from controlplane.store import stores
+from controlplane.telemetry import measurements
 from schemas import kinds
 from schemas.kits.clocks import Clock
 from schemas.kits.tokens.verifying import Verifier
@@ -63,6 +64,7 @@ class Parts:
     api: apps.Api
     client: httpx.AsyncClient
     checks: Json
+    measured: measurements.Measurements
 
     async def apply(self, document: Json, manager: str = "tester", **params: Any) -> httpx.Response:
         kind: str = kinds.BY_NAME[document["kind"]].plural
@@ -110,6 +112,7 @@ async def running(folder: Path, clock: Clock | None = None) -> AsyncIterator[Par
     store = await stores.open_store(f"sqlite:///{folder / 'modplane.db'}", clock=clock)
     sources, discoverer = Sources(), Discoverer()
     writer = writing.Writer(store, clock, sources)
+    measured = measurements.Measurements(folder / measurements.PATH, clock.now)
     checks: Json = {"store": {"ok": True, "reason": ""}}
     api = apps.create_app(
         store,
@@ -121,11 +124,13 @@ async def running(folder: Path, clock: Clock | None = None) -> AsyncIterator[Par
         version="1.2.3",
         callers=authenticating.Callers(Verifier(()), clock, lambda *_: False, anonymous=authorising.Role.ADMIN),
         writer=writer,
+        measured=measured,
     )
     transport = httpx.ASGITransport(app=api)
     try:
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:7400") as client:
-            yield Parts(store, clock, sources, discoverer, writer, api, client, checks)
+            yield Parts(store, clock, sources, discoverer, writer, api, client, checks, measured)
     finally:
         api.close()
+        await measured.close()
         await store.close()

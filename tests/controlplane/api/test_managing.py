@@ -215,6 +215,7 @@ async def test_the_management_api_describes_itself(parts: Parts) -> None:
     assert set(document["paths"]) == {
         f"{BASE}/modules",
         f"{BASE}/modules/discover",
+        f"{BASE}/modules/metrics",
         f"{BASE}/modules/registration-history",
         f"{BASE}/modules/{{module_id}}",
         f"{BASE}/modules/{{module_id}}/status",

@@ -13,6 +13,7 @@ from controlplane.messaging.comparing import Scribe
 from controlplane.store import stores
 from controlplane.store.records import DesiredRow, Lease
 from controlplane.store.transactions import Transaction
+from controlplane.telemetry import measurements
 from schemas import names
 from schemas.documents import DesiredDocument, Head, set_hash
 from schemas.kits import buckets
@@ -54,6 +55,7 @@ class Leader:
     link: NatsLink
     fleet: Fleet
     messaging: messengers.Messaging
+    measured: measurements.Measurements
     epoch: int = 1
     tasks: Tasks = field(default_factory=Tasks)
 
@@ -173,10 +175,11 @@ async def leading(folder: Path, nats: RunningNats, *, epoch: int = 1) -> AsyncIt
         link = NatsLink(nats.url, name="test-controlplane", check=0.5, patience=2.0)
         fleet = Fleet()
         leader: Leader
+        measured = measurements.Measurements(folder / measurements.PATH, SystemClock().now)
         messaging = messengers.Messaging(
-            store, link, SystemClock(), lambda: leader.epoch, fleet, Scribe(SIGNER, TRUSTED)
+            store, link, SystemClock(), lambda: leader.epoch, fleet, Scribe(SIGNER, TRUSTED), measured
         )
-        leader = Leader(store, nats, link, fleet, messaging)
+        leader = Leader(store, nats, link, fleet, messaging, measured)
         await leader.lead(epoch)
         link.start()
         try:
@@ -184,6 +187,7 @@ async def leading(folder: Path, nats: RunningNats, *, epoch: int = 1) -> AsyncIt
         finally:
             await leader.tasks.stop()
             await link.close()
+            await measured.close()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from controlplane.store import keeping, stores
 from controlplane.store.readings import Reading
 from controlplane.store.tables import ACCESS_COUNTS, ACCESS_ROWS
 from controlplane.store.transactions import Transaction
-from schemas.usage import AccessCount, UsageReport
+from schemas.measures import AccessMeasure, Measures
 from tests.doubles import records
 from tests.doubles.clock import FakeClock
 from tests.doubles.databases import opened
@@ -18,10 +18,10 @@ from tests.doubles.databases import opened
 LAST = datetime(2030, 1, 1, 12, tzinfo=UTC)
 
 
-def told(boot: str, count: int, *, minutes: int = 0, organisation: str = "acme") -> UsageReport:
+def told(boot: str, count: int, *, minutes: int = 0, organisation: str = "acme") -> Measures:
     last = LAST + timedelta(minutes=minutes)
-    each = AccessCount(organisation=organisation, module="analytics-core", count=count, last=last)
-    return UsageReport(worker="w0", boot=boot, counts=[each])
+    each = AccessMeasure(organisation=organisation, module="analytics-core", calls=count, last=last.timestamp())
+    return Measures(worker="w0", boot=boot, sequence=1, at=last.timestamp(), accesses=[each])
 
 
 def counted(reading: Reading) -> tuple[int, str | None]:
@@ -29,7 +29,7 @@ def counted(reading: Reading) -> tuple[int, str | None]:
     return count, None if last is None else str(last)[:19]
 
 
-async def count(store: stores.Store, *reports: UsageReport) -> int:
+async def count(store: stores.Store, *reports: Measures) -> int:
     return await store.write(lambda tx: sum(tx.count_accesses(report) for report in reports))
 
 

@@ -1,137 +1,229 @@
 """Nothing that was counted is lost: it is told anew until it got through, or left for the next boot."""
 
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from dataplane.agent import counting
 from dataplane.gateway.counting import Accesses
+from dataplane.telemetry import meters
 from schemas import names
-from schemas.kits import buckets
 from schemas.kits.natslink import LinkError, NatsLink
-from schemas.usage import UsageReport
+from schemas.measures import CHUNK_BYTES, Measures
 from tests.doubles.clock import FakeClock
 
 ACME, GLOBEX = ("acme", "pricing"), ("globex", "pricing")
 
 
 class Link:
-    """A bucket that is there or not."""
+    """A stream that is there or not, and remembers what it was told."""
 
     def __init__(self) -> None:
         self.there = True
-        self.told: dict[str, UsageReport] = {}
-        self.sends = 0
+        self.sent: list[Measures] = []
+        self.sizes: list[int] = []
 
     async def call(self, body: Any, *, deadline: float) -> None:
         if not self.there:
             raise LinkError("away")
-        await body(SimpleNamespace(js=self, ended=None))
+        await body(SimpleNamespace(js=self))
 
-    async def publish(self, subject: str, payload: bytes, **_: Any) -> Any:
-        self.sends += 1
-        key = subject.removeprefix(f"$KV.{names.BUCKET_USAGE}.")
-        self.told[key] = UsageReport.model_validate_json(payload)
-        return SimpleNamespace(seq=self.sends)
+    async def publish(self, subject: str, payload: bytes, *, stream: str, timeout: float) -> None:
+        assert (subject, stream) == ("modplane.metrics.w0", names.STREAM_METRICS)
+        self.sent.append(Measures.model_validate_json(payload))
+        self.sizes.append(len(payload))
+
+    def calls(self) -> dict[tuple[str, str], int]:
+        """By boot and route or organisation: what the newest message says of it."""
+        found: dict[tuple[str, str], int] = {}
+        for each in sorted(self.sent, key=lambda each: each.sequence):
+            found |= {(each.boot, f"{route.route} {route.number}"): route.calls for route in each.routes}
+            found |= {(each.boot, access.organisation): access.calls for access in each.accesses}
+        return found
+
+    def total(self) -> int:
+        return sum(self.calls().values())
 
 
-@pytest.fixture
-def link(monkeypatch: pytest.MonkeyPatch) -> Link:
-    async def put(session: Any, bucket: str, key: str, value: bytes, *, ttl: int) -> int:
-        return int((await session.js.publish(f"$KV.{bucket}.{key}", value)).seq)
+class Counted:
+    """What one boot counts."""
 
-    monkeypatch.setattr(buckets, "put", put)
-    return Link()
+    def __init__(self) -> None:
+        self.accesses = Accesses()
+        self.book = meters.Book()
+        self.routes = {
+            name: meters.Methods(self.book.owner("pricing", "u1", "1.0.0"), name) for name in ("/a", "/b", "/c")
+        }
+
+    def counting(self) -> set[int]:
+        return {meter.number for methods in self.routes.values() for meter in methods.values()}
+
+    def call(self, route: str, times: int = 1) -> None:
+        for _ in range(times):
+            self.routes[route]["GET"].ended(1.0, 1.5, meters.SUCCESS, 1, 2)
+
+    def let_in(self, pair: tuple[str, str], times: int) -> None:
+        for _ in range(times):
+            self.accesses.count(pair)
 
 
 class Slot:
     """One worker slot through its boots."""
 
-    def __init__(self, link: Link, folder: Path) -> None:
-        self.link = link
-        self.file = folder / "lkg" / "w0.usage.json"
+    def __init__(self, folder: Path) -> None:
+        self.link = Link()
+        self.file = folder / "lkg" / "w0.metrics.jsonl"
 
-    def boot(self, name: str, accesses: Accesses) -> counting.Teller:
+    def boot(self, name: str, counted: Counted) -> counting.Teller:
         link = cast("NatsLink", self.link)
-        return counting.Teller(link, FakeClock(), accesses, worker="w0", boot=name, file=self.file)
-
-    def counted(self) -> dict[str, int]:
-        totals: dict[str, int] = {}
-        for report in self.link.told.values():
-            for each in report.counts:
-                totals[each.organisation] = totals.get(each.organisation, 0) + each.count
-        return totals
+        return counting.Teller(link, FakeClock(), counted, worker="w0", boot=name, file=self.file)
 
 
 @pytest.fixture
-def slot(link: Link, tmp_path: Path) -> Slot:
-    return Slot(link, tmp_path)
+def slot(tmp_path: Path) -> Slot:
+    return Slot(tmp_path)
 
 
-def calls(accesses: Accesses, pair: tuple[str, str], times: int) -> None:
-    for _ in range(times):
-        accesses.count(pair)
-
-
-async def test_only_what_changed_is_told(slot: Slot) -> None:
-    accesses = Accesses()
-    teller = slot.boot("b1", accesses)
+async def test_only_what_changed_is_told(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counting, "AGAIN_ROUNDS", 1_000_000_000)
+    monkeypatch.setattr(meters, "_numbers", itertools.count(1_000_000))
+    counted = Counted()
+    teller = slot.boot("b1", counted)
     assert await teller.tell()
-    assert slot.link.sends == 0
-    calls(accesses, ACME, 3)
+    assert not slot.link.sent
+    counted.call("/a", 3)
+    counted.call("/b")
     assert await teller.tell()
     assert await teller.tell()
-    assert slot.link.sends == 1
-    calls(accesses, ACME, 1)
-    calls(accesses, GLOBEX, 2)
+    assert len(slot.link.sent) == 1
+    counted.call("/b")
     assert await teller.tell()
-    assert slot.counted() == {"acme": 4, "globex": 2}
+    assert [route.route for route in slot.link.sent[-1].routes] == ["/b"]
+    route = slot.link.sent[-1].routes[0]
+    assert (route.calls, route.seconds, route.received, route.sent, sum(route.buckets[1::2])) == (2, 1.0, 2, 4, 2)
 
 
-async def test_many_pairs_go_in_parts_that_stay_what_they_are(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counting, "PART", 2)
-    accesses = Accesses()
-    teller = slot.boot("b1", accesses)
-    for number in range(5):
-        calls(accesses, (f"o{number}", "m"), number + 1)
-    await teller.tell()
-    assert sorted(slot.link.told) == ["w0.b1.0", "w0.b1.1", "w0.b1.2"]
-    calls(accesses, ("o4", "m"), 1)
-    await teller.tell()
-    assert slot.link.sends == 4
-    assert slot.counted() == {"o0": 1, "o1": 2, "o2": 3, "o3": 4, "o4": 6}
+async def test_every_series_is_told_again_within_a_minute(slot: Slot) -> None:
+    counted = Counted()
+    for route in counted.routes:
+        counted.call(route)
+    counted.let_in(ACME, 2)
+    teller = slot.boot("b1", counted)
+    for _ in range(counting.AGAIN_ROUNDS * counting.ACCESS_ROUNDS + 1):
+        assert await teller.tell()
+    again = [route.route for message in slot.link.sent[1:] for route in message.routes]
+    assert {again.count(route) for route in counted.routes} <= {4, 5, 6}
+    assert sum(len(message.accesses) for message in slot.link.sent) == 2
+
+
+async def test_what_is_much_goes_in_chunks(slot: Slot) -> None:
+    counted = Counted()
+    for number in range(3_000):
+        methods = counted.routes[f"/{number}"] = meters.Methods(counted.book.owner("m", "u", "1"), f"/{'x' * 300}")
+        methods["GET"].ended(0, 1, meters.SUCCESS)
+    assert await slot.boot("b1", counted).tell()
+    assert len(slot.link.sizes) > 3
+    assert max(slot.link.sizes) <= CHUNK_BYTES
+    assert slot.link.total() == 3_000
 
 
 async def test_what_cannot_be_told_at_the_end_is_told_by_the_next_boot(slot: Slot) -> None:
-    first = Accesses()
-    calls(first, ACME, 3)
+    first, second, third = Counted(), Counted(), Counted()
+    first.call("/a", 3)
+    first.let_in(ACME, 4)
     slot.link.there = False
     await slot.boot("b1", first).finish()
-    second = Accesses()
-    calls(second, ACME, 2)
+    second.call("/a", 2)
     await slot.boot("b2", second).finish()
     slot.link.there = True
-    third = Accesses()
     teller = slot.boot("b3", third)
-    calls(third, GLOBEX, 1)
+    third.call("/b", 10)
     assert await teller.tell()
-    assert slot.counted() == {"acme": 5, "globex": 1}
+    assert slot.link.total() == 3 + 4 + 2 + 10
     assert not slot.file.exists()
-    assert slot.boot("b4", Accesses())._left == []
+    assert await slot.boot("b4", Counted()).tell()
+    assert slot.link.total() == 19
+
+
+async def test_the_last_calls_are_waited_for(slot: Slot) -> None:
+    counted = Counted()
+    meter = counted.routes["/a"]["GET"]
+    meter.inside = 1
+
+    class Clock(FakeClock):
+        async def sleep(self, seconds: float) -> None:
+            if meter.inside:
+                meter.inside = 0
+                counted.call("/a")
+
+    link = cast("NatsLink", slot.link)
+    await counting.Teller(link, Clock(), counted, worker="w0", boot="b1", file=slot.file).finish()
+    assert slot.link.total() == 1
+
+
+async def test_a_series_goes_when_its_route_is_gone_and_its_last_count_told(slot: Slot) -> None:
+    counted = Counted()
+    counted.call("/a")
+    counted.call("/b")
+    teller = slot.boot("b1", counted)
+    await teller.tell()
+    gone = counted.routes.pop("/a")
+    gone["GET"].inside = 1
+    for _ in range(20):
+        await teller.tell()
+    assert len(counted.book) == 2, "a call is still inside"
+    slot.link.there = False
+    gone["GET"].inside = 0
+    gone["GET"].ended(0, 1, meters.SUCCESS)
+    for _ in range(20):
+        assert not await teller.tell()
+    assert len(counted.book) == 2, "its last call was not told"
+    slot.link.there = True
+    for _ in range(20):
+        assert await teller.tell()
+    assert [meter.route for meter in counted.book.live()] == ["/b"]
+    assert slot.link.total() == 3
+
+
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.tuples(st.sampled_from(["/a", "/b", "/c"]), st.booleans(), st.booleans()), max_size=30))
+async def test_a_stream_that_comes_and_goes_hears_of_every_call(
+    slot: Slot, steps: list[tuple[str, bool, bool]]
+) -> None:
+    slot.link, counted, done = Link(), Counted(), 0
+    slot.file.unlink(missing_ok=True)
+    number = 0
+    teller = slot.boot("b0", counted)
+    for route, there, ends in steps:
+        slot.link.there = there
+        counted.call(route)
+        done += 1
+        if ends:
+            await teller.finish()
+            number, counted = number + 1, Counted()
+            teller = slot.boot(f"b{number}", counted)
+        else:
+            await teller.tell()
+    slot.link.there = True
+    await teller.finish()
+    assert sum(slot.link.calls().values()) == done
 
 
 async def test_a_clean_end_leaves_no_file(slot: Slot) -> None:
-    accesses = Accesses()
-    calls(accesses, ACME, 3)
-    await slot.boot("b1", accesses).finish()
-    assert slot.counted() == {"acme": 3}
+    counted = Counted()
+    counted.let_in(GLOBEX, 3)
+    await slot.boot("b1", counted).finish()
+    assert slot.link.total() == 3
     assert not slot.file.exists()
 
 
 async def test_a_file_that_cannot_be_read_is_set_aside(slot: Slot) -> None:
     slot.file.parent.mkdir()
     slot.file.write_text("nonsense")
-    assert await slot.boot("b1", Accesses()).tell()
-    assert slot.file.with_name("w0.usage.json.refused").exists()
+    assert await slot.boot("b1", Counted()).tell()
+    assert slot.file.with_name("w0.metrics.jsonl.refused").exists()

@@ -1,0 +1,295 @@
+"""What workers counted, merged and kept in a file of its own: by the minute for a day, by the hour for thirty.
+
+Kept are readings: the sums of one series of one boot of a worker as they stood in a minute.  What came in between two
+moments is the difference of two readings, and the total of a route the sum over its boots.  So taking the same message
+twice, or an older one after a newer, changes nothing, and nothing has to be remembered beside the readings.
+
+    take (messaging) ──▶ file ──▶ `controlplane.telemetry.totals` (api)
+
+Always: one thread of its own does all of it, so neither merging nor reading holds up the loop.  It is no truth: a file
+that cannot be used is put aside and begun anew.  `PATH` lies beside the store.
+"""
+
+import asyncio
+import functools
+import sqlite3
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Concatenate, Final, ParamSpec, TypeVar
+
+import orjson
+import structlog
+from pydantic import ValidationError
+
+from controlplane import errors
+from schemas.measures import AccessMeasure, Measures, RouteMeasure
+
+logger = structlog.get_logger("controlplane.telemetry.measurements")
+
+PATH: Final = "metrics.db"
+"""The file's name, in the data folder."""
+MINUTE: Final = 60
+HOUR: Final = 3_600
+FINE_SECONDS: Final = 24 * HOUR
+"""For how long every minute is kept."""
+KEPT_SECONDS: Final = 30 * FINE_SECONDS
+"""For how long every hour is kept, and a boot that tells nothing any more."""
+LATE_SECONDS: Final = 7 * FINE_SECONDS
+"""What comes later than this is refused: nobody may know any more what was counted of it already."""
+PRUNE_SECONDS: Final = 600.0
+_SHAPE: Final = 1
+_KNOWN_SIZE: Final = 200_000
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+_TABLES: Final = """
+CREATE TABLE IF NOT EXISTS boots (
+    id INTEGER PRIMARY KEY, worker TEXT NOT NULL, boot TEXT NOT NULL, heard REAL NOT NULL, UNIQUE (worker, boot));
+CREATE TABLE IF NOT EXISTS series (
+    id INTEGER PRIMARY KEY, boot INTEGER NOT NULL, number INTEGER NOT NULL, organisation TEXT NOT NULL,
+    module TEXT NOT NULL, uid TEXT NOT NULL, version TEXT NOT NULL, method TEXT NOT NULL, route TEXT NOT NULL,
+    UNIQUE (boot, number, organisation, module));
+CREATE INDEX IF NOT EXISTS series_module ON series (module);
+CREATE TABLE IF NOT EXISTS readings (
+    series INTEGER NOT NULL, at INTEGER NOT NULL, sequence INTEGER NOT NULL, calls INTEGER NOT NULL,
+    client_errors INTEGER NOT NULL, server_errors INTEGER NOT NULL, refused INTEGER NOT NULL,
+    timeouts INTEGER NOT NULL, seconds REAL NOT NULL, received INTEGER NOT NULL, sent INTEGER NOT NULL,
+    last REAL NOT NULL, buckets BLOB NOT NULL, PRIMARY KEY (series, at)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS pruned (through INTEGER NOT NULL);
+"""
+_BOOT: Final = (
+    "INSERT INTO boots (worker, boot, heard) VALUES (?, ?, ?)"
+    " ON CONFLICT (worker, boot) DO UPDATE SET heard = max(heard, excluded.heard) RETURNING id"
+)
+_SERIES: Final = (
+    "INSERT INTO series (boot, number, organisation, module, uid, version, method, route)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (boot, number, organisation, module) DO UPDATE SET uid = uid RETURNING id"
+)
+_READING: Final = (
+    "INSERT INTO readings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (series, at) DO UPDATE SET sequence = excluded.sequence, calls = excluded.calls,"
+    " client_errors = excluded.client_errors, server_errors = excluded.server_errors, refused = excluded.refused,"
+    " timeouts = excluded.timeouts, seconds = excluded.seconds, received = excluded.received, sent = excluded.sent,"
+    " last = excluded.last, buckets = excluded.buckets WHERE excluded.sequence > readings.sequence"
+)
+_Row = tuple[int, int, int, int, int, int, int, int, float, int, int, float, bytes]
+
+
+class Measurements:
+    """The file, behind one thread."""
+
+    def __init__(self, path: Path, now: Callable[[], datetime]) -> None:
+        self._path = path
+        self._now = now
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="metrics")
+        self._connection: sqlite3.Connection | None = None
+        self._boots: set[tuple[str, str]] = set()
+        self._series: dict[tuple[int, int, str, str], int] = {}
+        self._inside: dict[tuple[str, str], dict[int, int]] = {}
+
+    async def take(self, messages: Sequence[tuple[str, bytes]]) -> list[Measures]:
+        """Merge messages, each with the worker whose subject it came on; returns those that were understood.
+
+        StoreBusy: nothing was merged, try again.
+        """
+        return await self._run(Measurements._take, messages)
+
+    async def ask(self, question: "Callable[[sqlite3.Connection], T]") -> T:
+        """Run a question in the thread of the file; StoreBusy."""
+        return await self._run(lambda self: question(self._open()))
+
+    async def inside(self) -> dict[int, int]:
+        """How many calls are under way in each series, as it was told last."""
+        return await self._run(lambda self: {key: n for told in self._inside.values() for key, n in told.items()})
+
+    async def prune(self) -> None:
+        """Thin out what is old; StoreBusy."""
+        await self._run(Measurements._prune)
+
+    async def close(self) -> None:
+        """Close the file."""
+        await self._run(Measurements._close)
+        self._thread.shutdown()
+
+    async def _run(self, work: "Callable[Concatenate[Measurements, P], T]", *args: P.args, **kwargs: P.kwargs) -> T:
+        call = functools.partial(work, self, *args, **kwargs)
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, call)
+        except sqlite3.DatabaseError as error:
+            raise errors.StoreBusy(f"the measurements in {self._path} cannot be used: {error}") from error
+
+    def _open(self) -> sqlite3.Connection:
+        if self._connection is None:
+            try:
+                self._connection = _opened(self._path)
+            except sqlite3.OperationalError:
+                raise
+            except sqlite3.DatabaseError as error:
+                aside = self._path.with_name(self._path.name + ".refused")
+                logger.error("measurements cannot be read, beginning anew", kept_as=str(aside), error=str(error))
+                self._path.replace(aside)
+                for suffix in ("-wal", "-shm"):
+                    self._path.with_name(self._path.name + suffix).unlink(missing_ok=True)
+                self._connection = _opened(self._path)
+        return self._connection
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _take(self, messages: Sequence[tuple[str, bytes]]) -> list[Measures]:
+        connection = self._open()
+        understood = [report for worker, body in messages if (report := _read(worker, body)) is not None]
+        rows: dict[tuple[int, int], _Row] = {}
+        if len(self._series) > _KNOWN_SIZE:
+            self._series.clear()
+        try:
+            with connection:
+                connection.execute("BEGIN IMMEDIATE")
+                understood = [report for report in understood if self._rows(connection, report, rows)]
+                connection.executemany(_READING, rows.values())
+        except sqlite3.DatabaseError:
+            self._series.clear()
+            self._boots.clear()
+            self._close()
+            raise
+        return understood
+
+    def _rows(self, connection: sqlite3.Connection, report: Measures, rows: dict[tuple[int, int], _Row]) -> bool:
+        """Add the readings of one message; False if it comes too late to be counted."""
+        name = (report.worker, report.boot)
+        if name not in self._boots and self._too_late(connection, report):
+            logger.warning("counts came too late", worker=report.worker, boot=report.boot, at=report.at)
+            return False
+        (boot,) = connection.execute(_BOOT, (*name, report.at)).fetchone()
+        self._boots.add(name)
+        at = int(report.at) // MINUTE * MINUTE
+        inside = self._inside_of(name)
+        for route in report.routes:
+            series = self._series_of(connection, boot, route)
+            inside[series] = route.inside
+            _keep(rows, _route_row(series, at, report.sequence, route))
+        for access in report.accesses:
+            series = self._series_of(connection, boot, access)
+            _keep(rows, (series, at, report.sequence, access.calls, 0, 0, 0, 0, 0.0, 0, 0, access.last, b"[]"))
+        return True
+
+    def _too_late(self, connection: sqlite3.Connection, report: Measures) -> bool:
+        if report.at >= self._now().timestamp() - LATE_SECONDS:
+            return False
+        known = "SELECT 1 FROM boots WHERE worker = ? AND boot = ?"
+        return connection.execute(known, (report.worker, report.boot)).fetchone() is None
+
+    def _inside_of(self, name: tuple[str, str]) -> dict[int, int]:
+        """What is under way in a boot; an older boot of the same slot is over."""
+        if name not in self._inside:
+            self._inside = {other: told for other, told in self._inside.items() if other[0] != name[0]}
+        return self._inside.setdefault(name, {})
+
+    def _series_of(self, connection: sqlite3.Connection, boot: int, measure: RouteMeasure | AccessMeasure) -> int:
+        if isinstance(measure, RouteMeasure):
+            key = (boot, measure.number, "", measure.module)
+            rest = (measure.uid, measure.version, measure.method, measure.route)
+        else:
+            key = (boot, 0, measure.organisation, measure.module)
+            rest = ("", "", "", "")
+        found = self._series.get(key)
+        if found is None:
+            (found,) = connection.execute(_SERIES, (*key, *rest)).fetchone()
+            self._series[key] = found
+        return int(found)
+
+    def _prune(self) -> None:
+        connection, now = self._open(), int(self._now().timestamp())
+        fine = (now - FINE_SECONDS) // HOUR * HOUR
+        with connection:
+            connection.execute("BEGIN IMMEDIATE")
+            dead = "SELECT id FROM boots WHERE heard < ?"
+            of_dead = f"SELECT id FROM series WHERE boot IN ({dead})"  # noqa: S608 - ours
+            connection.execute(f"DELETE FROM readings WHERE series IN ({of_dead})", (now - KEPT_SECONDS,))  # noqa: S608
+            connection.execute(f"DELETE FROM series WHERE boot IN ({dead})", (now - KEPT_SECONDS,))  # noqa: S608 - ours
+            connection.execute("DELETE FROM boots WHERE heard < ?", (now - KEPT_SECONDS,))
+        found = connection.execute("SELECT through FROM pruned").fetchone()
+        if found is not None and found[0] >= fine:
+            return
+        for (series,) in connection.execute("SELECT id FROM series").fetchall():
+            with connection:
+                connection.execute(_THIN, (series, 0 if found is None else found[0], fine))
+                connection.execute(_DROP, (series, now - KEPT_SECONDS))
+        with connection:
+            connection.execute("DELETE FROM pruned")
+            connection.execute("INSERT INTO pruned VALUES (?)", (fine,))
+
+
+_THIN: Final = (
+    "DELETE FROM readings WHERE series = ?1 AND at >= ?2 AND at < ?3 AND EXISTS (SELECT 1 FROM readings AS later"
+    " WHERE later.series = ?1 AND later.at > readings.at AND later.at / 3600 = readings.at / 3600)"
+)
+_DROP: Final = (
+    "DELETE FROM readings WHERE series = ?1 AND at < ?2 AND EXISTS (SELECT 1 FROM readings AS later"
+    " WHERE later.series = ?1 AND later.at > readings.at AND later.at < ?2)"
+)
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA busy_timeout = 2000")
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        (shape,) = connection.execute("PRAGMA user_version").fetchone()
+        if shape not in {0, _SHAPE}:
+            raise sqlite3.DatabaseError(f"it has shape {shape}, this program knows {_SHAPE}")
+        connection.executescript(_TABLES)
+        connection.execute(f"PRAGMA user_version = {_SHAPE}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _read(worker: str, body: bytes) -> Measures | None:
+    """A message; None if it is none, or speaks for another worker."""
+    try:
+        report = Measures.model_validate_json(body)
+        if any(len(route.buckets) % 2 for route in report.routes):
+            raise ValueError("a bucket without its count")
+    except ValueError as error:
+        count = error.error_count() if isinstance(error, ValidationError) else 1
+        logger.warning("counts refused", worker=worker, problem=f"{count} problems")
+        return None
+    if report.worker != worker:
+        logger.warning("counts refused", worker=worker, problem="it speaks for another worker")
+        return None
+    return report
+
+
+def _keep(rows: dict[tuple[int, int], _Row], row: _Row) -> None:
+    """Of several readings of one series and minute the newest counts."""
+    known = rows.get(row[:2])
+    if known is None or known[2] < row[2]:
+        rows[row[:2]] = row
+
+
+def _route_row(series: int, at: int, sequence: int, route: RouteMeasure) -> _Row:
+    return (
+        series,
+        at,
+        sequence,
+        route.calls,
+        route.client_errors,
+        route.server_errors,
+        route.refused,
+        route.timeouts,
+        route.seconds,
+        route.received,
+        route.sent,
+        route.last,
+        orjson.dumps(route.buckets),
+    )
