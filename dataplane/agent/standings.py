@@ -31,6 +31,9 @@ FLAG: Final = "FeatureFlag"
 ORGANISATION: Final = "Organisation"
 REVOCATION: Final = "Revocation"
 
+LOOK_SECONDS: Final = 30.0
+"""Between two looks for the secrets without which an organisation's access is closed."""
+
 Content: TypeAlias = FlagDefinition | DesiredOrganisation | RevocationSpec
 Noted: TypeAlias = Mapping[tuple[str, str], Content | None]
 """(kind, name) → what a document says of it; None: it is gone."""
@@ -87,7 +90,9 @@ class Standings:
         self._tenants = tenants.TenantSet() if reveal is None else tenants.TenantSet(reveal=reveal)
         self._revocations = RevocationSet()
         self._wanted = self._placed = Standing()
+        self._clock = clock
         self._placing: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
 
     @property
     def busy(self) -> bool:
@@ -102,11 +107,28 @@ class Standings:
             self._flags = self._flags.with_changes(switched)
         if moved := _of(changes, ORGANISATION, DesiredOrganisation):
             self._tenants = self._tenants.with_changes(moved)
+            self._look()
         if revoked := _of(changes, REVOCATION, RevocationSpec):
             self._revocations = self._revocations.with_changes(revoked)
+        self._want()
+
+    def _want(self) -> None:
         self._wanted = Standing(flags=self._flags, tenants=self._tenants, revocations=self._revocations)
         if self._placing is None or self._placing.done():
             self._placing = self._tasks.start(self._place(), "place flags, tenants and revocations")
+
+    def _look(self) -> None:
+        """See to it that missing secrets are looked for again."""
+        if self._tenants.lacking and (self._looking is None or self._looking.done()):
+            self._looking = self._tasks.start(self._look_again(), "look for missing secrets")
+
+    async def _look_again(self) -> None:
+        while self._tenants.lacking:
+            await self._clock.sleep(LOOK_SECONDS)
+            found = self._tenants.again()
+            if found is not self._tenants:
+                self._tenants = found
+                self._want()
 
     async def settle(self) -> None:
         """Wait until everything noted so far is in place."""

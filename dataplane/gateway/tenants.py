@@ -69,6 +69,8 @@ class _Access:
 class _Tenant:
     desired: DesiredOrganisation
     accesses: Mapping[str, _Access]
+    lacking: frozenset[str] = frozenset()
+    """The modules to which an access is closed for want of a secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,22 @@ class TenantSet:
             revisions.update(dict.fromkeys(_moved(None if before is None else before.desired, desired), revision))
         return TenantSet(revision, self.reveal, tenants, revisions)
 
+    @property
+    def lacking(self) -> bool:
+        """Whether some access is closed for want of a secret."""
+        return any(tenant.lacking for tenant in self._tenants.values())
+
+    def again(self) -> "TenantSet":
+        """This set with the secrets looked for that were missing; itself if all are missing still."""
+        tenants, revisions, revision = dict(self._tenants), dict(self._revisions), self.revision + 1
+        for name, before in self._tenants.items():
+            if before.lacking:
+                tenants[name] = after = _made(name, before.desired, self.reveal)
+                revisions.update(dict.fromkeys(before.lacking ^ after.lacking, revision))
+        if revisions == self._revisions:
+            return self
+        return TenantSet(revision, self.reveal, tenants, revisions)
+
     def revision_of(self, module: str) -> int:
         """Changes when some organisation's right to this module does."""
         return self._revisions.get(module, 0)
@@ -109,17 +127,19 @@ class TenantSet:
 
 
 def _made(name: str, desired: DesiredOrganisation, reveal: Reveal) -> _Tenant:
-    accesses = {}
+    accesses: dict[str, _Access] = {}
+    lacking: set[str] = set()
     for module, access in desired.accesses.items():
         try:
             configuration = reveal(access.configuration)
         except DataPlaneError as error:
             logger.warning("access closed", organisation=name, module=module, error=error.message)
             accesses[module] = _access(access, SECRET_MISSING)
+            lacking.add(module)
         else:
             admitted = Admission(allowed=True, reason=ADMITTED, configuration=configuration)
             accesses[module] = _access(access, admitted)
-    return _Tenant(desired, accesses)
+    return _Tenant(desired, accesses, frozenset(lacking))
 
 
 def _access(desired: DesiredAccess, admitted: Admission) -> _Access:

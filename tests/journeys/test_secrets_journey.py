@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
@@ -24,6 +25,7 @@ CANARIES = {
     "file-key": 'canary "of" a\\file-8R',
     "late-key": "canary-that-comes-late-9S",
     "new-file-key": "canary-of-a-changed-file-1T",
+    "acme-key": "canary-of-the-tenant-acme-2U",
 }
 
 VAULT = '''"""A module that uses secrets, and one that tells them whenever it can."""
@@ -33,7 +35,7 @@ import logging
 import sys
 import threading
 
-from dataplane.sdk import BaseModuleRouter, ModuleMetadata, require_module_auth
+from dataplane.sdk import BaseModuleRouter, ModuleMetadata, OrganisationConfiguration, require_module_auth
 
 
 class Vault(BaseModuleRouter):
@@ -59,6 +61,16 @@ class Vault(BaseModuleRouter):
 
     def fail(self):
         raise RuntimeError(f"raised {self.config['env']} {self.config['files']}")
+
+
+class Shared(BaseModuleRouter):
+    metadata = ModuleMetadata(module_id="shared", version="1.0.0")
+
+    def register_routes(self, router):
+        @router.get("/digest")
+        async def digest(own: OrganisationConfiguration):
+            print("handed over", own, flush=True)
+            return hashlib.sha256(own["key"].encode()).hexdigest()
 
 
 class Leak(BaseModuleRouter):
@@ -150,10 +162,48 @@ def test_a_changed_secret_is_for_what_is_built_from_then_on(platform: Platform) 
     wait_for(lambda: platform.call("v1/vault/digests").json() == expected, timeout=60)
 
 
+TENANT = [
+    {"kind": "Module", "name": "shared", "spec": {"entryPoint": "vault:Shared", "tenancy": "organisation"}},
+    {"kind": "Organisation", "name": "acme", "spec": {}},
+    {
+        "kind": "ModuleAccess",
+        "name": "acme--shared",
+        "spec": {"organisation": "acme", "module": "shared", "configuration": {"key": "secret://acme-key"}},
+    },
+]
+
+
+def test_a_tenants_secret_opens_its_access_when_it_is_there(platform: Platform) -> None:
+    written = [
+        {
+            "apiVersion": names.API_VERSION,
+            "kind": each["kind"],
+            "metadata": {"name": each["name"]},
+            "spec": each["spec"],
+        }
+        for each in TENANT
+    ]
+    platform.cli("apply", "-f", "-", stdin="\n---\n".join(map(json.dumps, written)))
+    platform.wait_state("shared", "ACTIVE")
+    words = ("--sub", "ann", "--org", "acme", "--data-dir", str(platform.data))
+    headers = {"authorization": f"Bearer {platform.cli('token', 'create', *words).strip()}"}
+
+    def answer() -> httpx.Response:
+        return platform.call("v1/shared/digest", headers=headers)
+
+    log = platform.data / "logs" / "w0.log"
+    wait_for(lambda: "access closed" in log.read_text(), what="the worker says why the access is closed")
+    assert answer().status_code == 403
+    confide(platform, "acme-key", CANARIES["acme-key"])
+    wait_for(lambda: answer().status_code == 200, timeout=90, what=lambda: answer().text)
+    assert answer().json() == digests("acme-key")[0]
+    wait_for(lambda: "handed over {'key': 'secret://acme-key'}" in log.read_text(), what="the log has the reference")
+
+
 async def everything_said(platform: Platform) -> dict[str, str]:
     """What each door of the platform says, by door."""
     found = {}
-    for plural in ("modules", "workers", "moduleevents"):
+    for plural in ("modules", "workers", "moduleevents", "organisations", "moduleaccesses"):
         found[plural] = platform.admin.get(f"{platform.control}/apis/modplane.dev/v1/{plural}").text
     for base in (platform.control, platform.door):
         for path in ("/modules/system/info", "/ready", "/openapi.json"):
@@ -179,7 +229,14 @@ async def everything_said(platform: Platform) -> dict[str, str]:
 
 async def test_no_door_says_a_value_and_the_module_tells_it_to_nobody(platform: Platform) -> None:
     found = await everything_said(platform)
-    for door in ("modules", "get", "diff", f"KV_{names.BUCKET_DESIRED}", f"KV_{names.BUCKET_WORKERS}"):
+    for door in (
+        "modules",
+        "moduleaccesses",
+        "get",
+        "diff",
+        f"KV_{names.BUCKET_DESIRED}",
+        f"KV_{names.BUCKET_WORKERS}",
+    ):
         assert "secret://" in found[door], door
     for door, text in found.items():
         for spelling in spellings():

@@ -5,11 +5,12 @@ import asyncio
 import pytest
 
 from dataplane.agent import standings
-from dataplane.errors import DocumentRefused
+from dataplane.errors import DocumentRefused, StartFailed
 from dataplane.gateway.standing import Standing
 from schemas import documents
 from schemas.documents import DesiredDocument
 from schemas.flag import FlagDefinition
+from schemas.meta import Json
 from schemas.organisation import DesiredOrganisation
 from schemas.principals import Principal
 from schemas.revocation import RevocationSpec
@@ -127,3 +128,31 @@ def test_a_payload_that_is_none_is_refused(kind: str) -> None:
 
 def test_other_kinds_are_not_known() -> None:
     assert standings.known_of("k", document("Sausage", "{}")) is None
+
+
+async def test_missing_secrets_are_looked_for_until_they_are_there(gate: Gate) -> None:
+    there: list[str] = []
+    asked: list[int] = []
+
+    def reveal(configuration: Json) -> Json:
+        asked.append(1)
+        if not there:
+            raise StartFailed("SecretMissing", "there is none")
+        return {"key": there[0]}
+
+    clock = FakeClock()
+    made = standings.Standings(gate.stand, clock, changed=gate.changed, reveal=reveal)
+    gate.free.set()
+    made.note({(standings.ORGANISATION, "acme"): ACME})
+    await made.settle()
+    assert not gate.placed[-1].tenants.admits("pricing", ANN).allowed
+    await clock.advance(standings.LOOK_SECONDS * 2)
+    assert len(asked) == 3
+    assert len(gate.placed) == 1
+    there.append("value")
+    await clock.advance(standings.LOOK_SECONDS)
+    await made.settle()
+    assert gate.placed[-1].tenants.admits("pricing", ANN).configuration == {"key": "value"}
+    await clock.advance(standings.LOOK_SECONDS * 3)
+    assert len(asked) == 4
+    await made.stop()

@@ -122,3 +122,30 @@ def test_secrets_take_the_place_of_their_references_and_a_missing_one_closes_the
     assert made.admits("pricing", caller()).configuration == {"key": "value"}
     assert made.admits("pricing", caller("globex")) == tenants.SECRET_MISSING
     assert made.admits("analytics", caller("globex")).allowed
+
+
+def test_a_missing_secret_that_comes_opens_the_access_and_leaves_other_modules_alone() -> None:
+    there: set[str] = set()
+
+    def reveal(configuration: Json) -> Json:
+        if (name := configuration.get("key")) is not None and name not in there:
+            raise StartFailed("SecretMissing", "there is none")
+        return configuration
+
+    made = tenants.TenantSet(reveal=reveal).with_changes(
+        {
+            "acme": organisation(pricing={"configuration": {"key": "a"}}, analytics={}),
+            "globex": organisation(pricing={"configuration": {"key": "b"}}),
+        }
+    )
+    assert made.lacking
+    assert made.again() is made
+    there.add("a")
+    found = made.again()
+    assert found.admits("pricing", caller()).configuration == {"key": "a"}
+    assert found.admits("pricing", caller("globex")) == tenants.SECRET_MISSING
+    assert found.revision_of("pricing") != made.revision_of("pricing")
+    assert found.revision_of("analytics") == made.revision_of("analytics")
+    there.add("b")
+    assert not found.again().lacking
+    assert not found.with_changes({"globex": None}).lacking
