@@ -25,12 +25,13 @@ from controlplane.api import apps, authenticating, guarding, revoking
 from controlplane.audit import archives, sealing
 from controlplane.discovery import discovering, rows, watching
 from controlplane.inspection import inspecting
-from controlplane.messaging import comparing, messengers, trailing
+from controlplane.messaging import comparing, messengers, steps, trailing
 from controlplane.reconcile import fleet, leadership, locks, looping
 from controlplane.store import keeping, stores
-from controlplane.telemetry import measurements
+from controlplane.telemetry import measurements, tracing
 from schemas import names
 from schemas.kits import endings, logs
+from schemas.kits import tracing as kit
 from schemas.kits.clocks import SystemClock
 from schemas.kits.natslink import NatsLink
 from schemas.kits.signatures import KeyUnusableError, Signer, TrustedKeys
@@ -66,10 +67,14 @@ def main(arguments: Sequence[str]) -> int:
 async def _serve(chosen: settings.Settings, door: socket.socket, shown: securing.Certificate | None) -> int:
     clock = SystemClock()
     store = await stores.open_store(chosen.database, clock=clock, data_dir=chosen.data_dir)
+    tracer = tracing.book.tracer = kit.open_tracer(
+        os.environ, "modplane-controlplane", {"service.instance.id": f"{socket.gethostname()}-{os.getpid()}"}
+    )
     try:
         return await ControlPlane(chosen, store, clock, shown).run(door)
     finally:
         await store.close()
+        await asyncio.to_thread(tracer.close)
 
 
 class Engines:
@@ -195,6 +200,7 @@ class ControlPlane:
             version=VERSION,
         )
         self._engines = Engines(chosen, store, clock, self._link, keys, self._archive)
+        self._steps = steps.Keeping(store, clock)
         self._checks: dict[str, tuple[bool, datetime]] = {}
 
     async def run(self, door: socket.socket) -> int:
@@ -231,6 +237,7 @@ class ControlPlane:
         self._link.start()
         await self._revocations.load()
         self._guards.supervise(self._revocations.run, "follow revocations")
+        self._guards.supervise(self._steps.run, "keep steps")
         for name, issuer in self._verifier.issuers.items():
             self._guards.supervise(issuer.keys.run, f"keys of {name}")
         await self._engines.inspector.start()
@@ -251,6 +258,7 @@ class ControlPlane:
         await self._engines.stop()
         await self._guards.stop()
         await self._archive.close()
+        await self._steps.keep()
         await self._link.close()
         await self._engines.measured.close()
         await self._engines.inspector.close()
@@ -297,6 +305,7 @@ class ControlPlane:
             "leader": {"leads": self._engines.leadership.leads, "epoch": self._engines.leadership.epoch},
             "nats": {"connected": self._link.connected, "sessions": self._link.generation},
             "certificate": {"ends": now_text(self._shown.ends)} if self._shown else None,
+            "tracing": tracing.book.wire(),
             "startedAt": now_text(self._started),
             "pid": os.getpid(),
         }

@@ -20,6 +20,7 @@ from controlplane import errors, intaking, needing, planning
 from controlplane.admission import merging
 from controlplane.store import stores, transactions
 from controlplane.store.records import Record
+from controlplane.telemetry import tracing
 from schemas.kits.clocks import Clock
 from schemas.meta import Json
 from schemas.module import ModuleState
@@ -215,15 +216,18 @@ class Writer:
                 also(tx, outcomes)
             return outcomes
 
+        async def attempt() -> list[Outcome]:
+            if dry_run:
+                return await self._store.read(lambda reading: _foresee(reading, writes, sources, self._clock.now()))
+            with tracing.begin_unless("write"):
+                return await self._store.write(unit, epoch=None if self._epoch is None else self._epoch())
+
         sources = _Sources()
         await self._resolve(sources, _paths(writes))
         forward = self.forward() if len(writes) < BULK else None
         for _ in range(_ROUNDS):
             sources.missing.clear()
-            if dry_run:
-                outcomes = await self._store.read(lambda reading: _foresee(reading, writes, sources, self._clock.now()))
-            else:
-                outcomes = await self._store.write(unit, epoch=None if self._epoch is None else self._epoch())
+            outcomes = await attempt()
             if not sources.missing:
                 if not dry_run:
                     for _ in range(_BEHIND):

@@ -149,6 +149,7 @@ class Worker:
             last_good=settings.last_good,
             trusted=TrustedKeys(settings.trusted_keys),
             secrets=self._secrets,
+            tracer=self._tracer,
             audit=carrying.Source(settings.audit_folder, settings.worker_id, lambda: self._recorder.spool),
         )
 

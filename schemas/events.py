@@ -27,6 +27,8 @@ class ModuleTransition(Model):
     revision: int = 0
     """The store's revision of the object's write that came with the step."""
     at: datetime
+    traceparent: str | None = None
+    """In whose trace it happened; of the envelope, no part of an event's data."""
 
 
 class ModuleEvent(Model):
@@ -57,15 +59,15 @@ def transition_id(uid: str, sequence: int) -> str:
     return f"{uid}-{sequence}"
 
 
-def module_event(transition: ModuleTransition, traceparent: str | None = None) -> CloudEvent:
+def module_event(transition: ModuleTransition) -> CloudEvent:
     """The CloudEvent of a transition."""
     return CloudEvent(
         id=transition_id(transition.uid, transition.sequence),
         type=f"dev.modplane.module.{transition.to.lower()}.v1",
         subject=transition.module,
         time=transition.at,
-        traceparent=traceparent,
-        data=transition.model_dump(mode="json", by_alias=True),
+        traceparent=transition.traceparent,
+        data=transition.model_dump(mode="json", by_alias=True, exclude={"traceparent"}),
     )
 
 

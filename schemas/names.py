@@ -31,6 +31,7 @@ SUBJECT_EVENTS: Final = "modplane.events"
 SUBJECT_AUDIT: Final = "modplane.audit"
 SUBJECT_METRICS: Final = "modplane.metrics"
 SUBJECT_BEAT: Final = "modplane.desired.beat"
+SUBJECT_STEPS: Final = "modplane.steps"
 
 KEY_HEAD: Final = "head"
 TRUSTED_KEYS: Final = "trusted-keys.json"
@@ -89,6 +90,11 @@ def revocation_key(name: str) -> str:
 def metrics_subject(worker: str) -> str:
     """The subject on which a worker tells what it counted."""
     return f"{SUBJECT_METRICS}.{worker}"
+
+
+def steps_subject(worker: str) -> str:
+    """Where a worker tells the steps of a change."""
+    return f"{SUBJECT_STEPS}.{worker}"
 
 
 def module_event_subject(name: str, state: str) -> str:

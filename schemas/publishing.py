@@ -66,6 +66,7 @@ def event_schema() -> Json:
     """The JSON Schema of one lifecycle event as a subscriber gets it; open, for readers outlive writers."""
     schema = events.CloudEvent.model_json_schema(by_alias=True)
     data = events.ModuleTransition.model_json_schema(by_alias=True)
+    del data["properties"]["traceparent"]
     schema["properties"]["data"] = {"$ref": "#/$defs/ModuleTransition"}
     schema["properties"]["type"]["pattern"] = r"^dev\.modplane\.module\.[a-z]+\.v1$"
     schema["required"] = ["specversion", "id", "source", "type", "subject", "time", "data"]

@@ -31,6 +31,7 @@ from controlplane.api import (
     managing,
     ports,
     resources,
+    tracing,
     watching,
 )
 from controlplane.audit import noting
@@ -107,7 +108,7 @@ def create_app(
         app.include_router(auditing.router(auditor))
     for kind in (errors.ModplaneError, answering.Refusal, HTTPException, RequestValidationError, Exception):
         app.add_exception_handler(kind, _refuse)
-    return Api(app, watches, guarding.Guard(app, callers, allowed_hosts, book))
+    return Api(app, watches, tracing.Traced(guarding.Guard(app, callers, allowed_hosts, book)))
 
 
 def _resource_routes(reader: resources.Reader, changer: changing.Changer) -> list[Route]:

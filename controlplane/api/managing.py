@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from controlplane import errors, writing
-from controlplane.api import answering, asking, contending, measuring, ports, summarising
+from controlplane.api import answering, asking, contending, measuring, ports, retracing, summarising
 from controlplane.store import readings, stores
 from controlplane.store.records import Record
 from controlplane.telemetry import measurements
@@ -53,6 +53,7 @@ def router(
         ("GET", "/modules/metrics", measuring.Measuring(store, measured).metrics),
         ("GET", "/routing/conflicts", management.conflicts),
         ("GET", "/modules/{module_id}/status", management.status),
+        ("GET", "/modules/{module_id}/trace", management.trace),
         ("DELETE", "/modules/{module_id}", management.delete),
     ]
     for method, path, endpoint in table:
@@ -154,6 +155,11 @@ class Management:
             return [summarising.event(record) for record, _ in zip(chosen, range(limit), strict=False)]
 
         return answering.answer({"events": await self._store.read(read)})
+
+    async def trace(self, module_id: str) -> Response:
+        """What the last change of a module took: every step with its time, on the control plane and on each worker."""
+        name = names.object_name(module_id)
+        return answering.answer(await self._store.read(lambda reading: retracing.told(reading, name)))
 
     async def conflicts(
         self,

@@ -108,6 +108,10 @@ class Client:
         path = f"{names.MANAGEMENT_PREFIX}/modules/discover"
         return self.request("POST", path, body={"prune": prune}, patience=300.0)
 
+    def manage(self, path: str, params: dict[str, str] | None = None) -> Json:
+        """What the management API says at a path below its own."""
+        return self.request("GET", f"{names.MANAGEMENT_PREFIX}{path}", params=params)
+
     def watch(
         self,
         plural: str,

@@ -9,7 +9,17 @@ from collections.abc import Callable
 from typing import Protocol
 
 from controlplane.audit.archives import Archive
-from controlplane.messaging import beating, comparing, counting, outbox, projecting, receiving, storing, trailing
+from controlplane.messaging import (
+    beating,
+    comparing,
+    counting,
+    outbox,
+    projecting,
+    receiving,
+    steps,
+    storing,
+    trailing,
+)
 from controlplane.store.stores import Store
 from controlplane.telemetry import measurements
 from schemas.kits.clocks import Clock
@@ -52,6 +62,7 @@ class Messaging:
         self.receiver = receiving.Receiver(store, link, clock, epoch, sink, self.projection.seen)
         self.counting = counting.Counting(store, link, clock, epoch, kept)
         self.trailing = None if archive is None else trailing.Trailing(archive, link, clock)
+        self.steps = steps.Hearing(link, clock)
         self.beating = beating.Beating(link, clock, self.projection, self._beat_returned)
 
     async def run(self) -> None:
@@ -65,6 +76,7 @@ class Messaging:
             (self.receiver.run, "worker receiver"),
             (self.beating.run, "beat"),
             (self.counting.run, "counted calls"),
+            (self.steps.run, "steps of workers"),
         ):
             tasks.supervise(body, name)
         try:

@@ -11,6 +11,7 @@ Called by `controlplane.messaging.messengers`; goes to NATS.
 
 import asyncio
 import functools
+import json
 from collections import deque
 from collections.abc import Callable
 from random import Random
@@ -28,12 +29,14 @@ from controlplane.store.readings import Reading
 from controlplane.store.records import Batch, OutboxRow
 from controlplane.store.stores import Store
 from controlplane.store.tables import OUTBOX
+from controlplane.telemetry import tracing
 from schemas import names
-from schemas.kits import buckets
+from schemas.kits import buckets, tracecontext
 from schemas.kits.backoffs import Backoff, jittered
 from schemas.kits.clocks import Clock
 from schemas.kits.natslink import CALL_SECONDS, LinkError, NatsLink, Session, during
 from schemas.kits.tasks import Tasks
+from schemas.kits.tracing import Kind
 
 logger = structlog.get_logger("controlplane.messaging.outbox")
 
@@ -174,8 +177,15 @@ class Relay:
         async def send(session: Session) -> None:
             await session.js.publish(row.subject, body, timeout=CALL_SECONDS * 2, headers=headers)
 
-        with self._storage.write(names.STREAM_EVENTS):
-            await self._link.call(send)
+        parent = tracecontext.read_traceparent(json.loads(body).get("traceparent", ""))
+        labels = {"messaging.system": "nats", "messaging.destination.name": row.subject}
+        with tracing.span(
+            "publish event", parent=parent, module=row.order_key, kind=Kind.PRODUCER, attributes=labels
+        ) as at:
+            if at is not None:
+                headers["traceparent"] = str(at)
+            with self._storage.write(names.STREAM_EVENTS):
+                await self._link.call(send)
         self.published += 1
 
     def _suspect(self, reason: str) -> None:

@@ -10,7 +10,7 @@ Called by `controlplane.messaging.messengers`; goes to NATS, and to `beating`, w
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from random import Random
 from typing import Final
@@ -24,11 +24,14 @@ from controlplane.store.readings import Reading
 from controlplane.store.records import Batch, DesiredHead, DesiredRow
 from controlplane.store.stores import Store
 from controlplane.store.transactions import Transaction
+from controlplane.telemetry import tracing
 from schemas import documents, names
-from schemas.kits import buckets
+from schemas.kits import buckets, tracecontext
 from schemas.kits.backoffs import Backoff, jittered
 from schemas.kits.clocks import Clock
 from schemas.kits.natslink import LinkError, NatsLink, Session
+from schemas.kits.tracecontext import Traceparent
+from schemas.kits.tracing import Kind
 
 logger = structlog.get_logger("controlplane.messaging.projecting")
 
@@ -169,7 +172,7 @@ class Projection:
         if fresh:
             self._busy = True
             await self._write_rows(session, fresh)
-            await self._write_head(session)
+            await self._write_head(session, _traces_of(fresh))
             self._busy = False
 
     async def _resync(self, session: Session) -> None:
@@ -194,7 +197,7 @@ class Projection:
             await self._write_head(session)
         await self._write_rows(session, difference.wrong)
         if difference.wrong or comparing.head_in(entries) != self._head():
-            await self._write_head(session)
+            await self._write_head(session, _traces_of(difference.wrong))
         self.head = self._head()
         await self._purge(session, difference.strangers)
         await self._bury(session)
@@ -227,30 +230,42 @@ class Projection:
         """Write documents, some at a time; the first failure is raised once all have ended."""
         rows = list(rows)
         if len(rows) == 1:
-            await self._put(session, rows[0].key, self._scribe.document(rows[0]))
+            await self._put_row(session, rows[0])
             return
         slots = asyncio.Semaphore(_PIPELINE)
 
         async def write(row: DesiredRow) -> None:
             async with slots:
-                await self._put(session, row.key, self._scribe.document(row))
+                await self._put_row(session, row)
 
         for result in await asyncio.gather(*map(write, rows), return_exceptions=True):
             if isinstance(result, BaseException):
                 raise result
 
-    async def _write_head(self, session: Session) -> None:
+    async def _put_row(self, session: Session, row: DesiredRow) -> None:
+        """Write a document, with its trace in the message's headers: signature and digest know nothing of it."""
+        module = row.name if row.kind == "Module" else ""
+        parent = tracecontext.read_traceparent(row.traceparent)
+        with tracing.span("publish desired state", parent=parent, module=module, kind=Kind.PRODUCER) as at:
+            headers = None if at is None else {"traceparent": str(at)}
+            await self._put(session, row.key, self._scribe.document(row), headers)
+
+    async def _write_head(self, session: Session, traces: tuple[Traceparent, ...] = ()) -> None:
+        """Write the head; its span belongs to the first of the traces that it serves, and links to the others."""
         head = self._head()
-        await self._put(session, names.KEY_HEAD, head.model_dump_json(by_alias=True, exclude_none=True).encode())
+        document = head.model_dump_json(by_alias=True, exclude_none=True).encode()
+        with tracing.span("publish head", parent=traces[0] if traces else None, kind=Kind.PRODUCER, links=traces[1:]):
+            await self._put(session, names.KEY_HEAD, document)
         self.head = head
 
     def _head(self) -> documents.Head:
         return self._scribe.head(self._set.head(self._store.id))
 
-    async def _put(self, session: Session, key: str, value: bytes) -> None:
+    async def _put(self, session: Session, key: str, value: bytes, headers: Mapping[str, str] | None = None) -> None:
         self.writes += 1
+        last = self._sequences.get(key, 0)
         with self._storage.write(names.BUCKET_DESIRED):
-            sequence = await buckets.put(session, names.BUCKET_DESIRED, key, value, last=self._sequences.get(key, 0))
+            sequence = await buckets.put(session, names.BUCKET_DESIRED, key, value, last=last, headers=headers)
         self.writes += 1
         self._sequences[key] = sequence
         self.sequence = max(self.sequence, sequence)
@@ -285,3 +300,9 @@ class Projection:
             self._set.forget(key)
             self._scribe.forget(key)
         await self._purge(session, {key: self._sequences[key] for key in gone if key in self._sequences})
+
+
+def _traces_of(rows: Iterable[DesiredRow]) -> tuple[Traceparent, ...]:
+    """The traces that brought these rows, each once."""
+    found = {at.trace_id: at for row in rows if (at := tracecontext.read_traceparent(row.traceparent)) is not None}
+    return tuple(found.values())

@@ -22,6 +22,7 @@ from controlplane.reconcile import accepting
 from controlplane.reconcile.facts import ATTEMPTS, Examination
 from controlplane.store.readings import Reading
 from controlplane.store.records import Record
+from controlplane.telemetry import tracing
 from schemas import digests
 from schemas.documents import canonical_json
 from schemas.inspections import InspectionOutcome, InspectionReport, InspectionRequest
@@ -185,7 +186,8 @@ class Examiner:
         """The report, and whether only the inspector is to blame for it."""
         job.started = self._clock.monotonic()
         try:
-            return await self._inspector.inspect(request), False
+            with tracing.span("inspect", module=request.name, attributes={"modplane.digest": request.digest}):
+                return await self._inspector.inspect(request), False
         except Exception as problem:
             logger.exception("inspection unavailable", module=request.name, digest=request.digest)
             message = f"the inspection could not be run: {problem}; see the control plane's log"

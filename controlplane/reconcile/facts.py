@@ -13,6 +13,7 @@ from controlplane.reconcile.dependencies import Neighbour
 from controlplane.reconcile.fleet import FleetView
 from controlplane.store.records import Claim, Contest, DesiredRow, Record
 from schemas.inspections import InspectionReport
+from schemas.kits.tracecontext import Traceparent
 from schemas.module import DesiredModule, ModuleSpec, ModuleState, ModuleStatus
 
 ATTEMPTS = 3
@@ -71,6 +72,8 @@ class Facts:
     """What is wrong with a person's last edit of this module's row."""
     deleting_for: float = 0.0
     """Seconds since deletion was asked for."""
+    trace: Traceparent | None = None
+    """In whose trace this generation came; None: it is older than traces."""
 
 
 class Action(StrEnum):

@@ -11,7 +11,7 @@ import pydantic
 
 from controlplane.reconcile import accepting, dependencies, examining
 from controlplane.reconcile.facts import Facts
-from controlplane.store import neighbouring
+from controlplane.store import neighbouring, tracking
 from controlplane.store.readings import Reading
 from controlplane.store.records import Record
 from schemas import names, paths
@@ -34,6 +34,7 @@ def read(reading: Reading, name: str, now: datetime, examiner: examining.Examine
         desired=reading.desired_row(names.module_key(name)),
         row_error=reading.row_error(name),
         held=tuple(reading.claims_of(record.uid)),
+        trace=None if (trace := tracking.of(reading.ask, name)) is None else trace.position,
     )
     if spec is None or record.deleting:
         return facts

@@ -10,6 +10,7 @@ Called by `controlplane.app` while this process leads.
 """
 
 import asyncio
+import contextvars
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,8 @@ from controlplane.reconcile.queueing import Priority, WorkQueue
 from controlplane.store.readings import Reading
 from controlplane.store.records import Batch, DesiredRow, Record
 from controlplane.store.stores import Store
+from controlplane.telemetry import tracing as spans
+from schemas.kits import tracing
 from schemas.kits.backoffs import Backoff, jittered
 from schemas.kits.clocks import Clock
 from schemas.module import DesiredModule, ModuleSpec
@@ -80,10 +83,10 @@ class Reconciler:
 
     def forwarder(self) -> forwarding.Forwarder:
         """What brings a generation forward in the transaction that stores it, as things stand now."""
-        loop, examiner = asyncio.get_running_loop(), self._examiner
+        loop, examiner, asked_in = asyncio.get_running_loop(), self._examiner, contextvars.copy_context()
 
         def inspect(record: Record, spec: ModuleSpec) -> None:
-            loop.call_soon_threadsafe(examiner.start, record, spec)
+            loop.call_soon_threadsafe(examiner.start, record, spec, context=asked_in)
 
         return forwarding.Forwarder(examiner, self._fleet.views(), self._store.id, self._epoch(), inspect)
 
@@ -233,13 +236,15 @@ class Reconciler:
     async def _reconcile(self, name: str) -> Decision | None:
         """Load, decide, act; anew when somebody edited the object meanwhile.  None: it is gone."""
         for attempt in range(_CONFLICTS):
+            began = tracing.now()
             facts = await self._load(name)
             if facts is None:
                 self._memory.forget(name)
                 return None
             decision = deciding.decide(facts)
             try:
-                return await self._act(facts, decision)
+                with spans.within(facts.trace):
+                    return await self._act(facts, decision, began)
             except errors.Conflict:
                 if attempt == _CONFLICTS - 1:
                     raise
@@ -274,13 +279,15 @@ class Reconciler:
         by_wall = (facts.now - record.deleted_at).total_seconds()
         return max(seen_for, by_wall) if self._fleet.views().settled else seen_for
 
-    async def _act(self, facts: Facts, decision: Decision) -> Decision:
+    async def _act(self, facts: Facts, decision: Decision, began: int) -> Decision:
         name = facts.record.name
         # Before the write: a worker's report on it may be quicker than the commit's way back to us.
         self._memory.await_for(name, decision)
         row = facts.desired
         if acting.is_needed(facts, decision):
-            written = await self._store.write(lambda tx: acting.write(tx, facts, decision), epoch=self._epoch())
+            labels = {"modplane.action": str(decision.action), "modplane.state": str(decision.status.state)}
+            with spans.span("reconcile", module=name, attributes=labels, start=began):
+                written = await self._store.write(lambda tx: acting.write(tx, facts, decision), epoch=self._epoch())
             decision, row = written.decision, written.row
             self._tell(facts, decision)
             if facts.examination.unsaved:

@@ -36,6 +36,7 @@ _UPDATE: Final = (
                 "digest",
                 "payload",
                 "deleted",
+                "traceparent",
             )
         }
     )
@@ -59,7 +60,7 @@ def desire(
         and (old.kind, old.name, old.uid, old.generation, old.digest) == (kind, name, uid, generation, digest)
     ):
         return old
-    row = DesiredRow(key, kind, name, uid, generation, epoch, ledger.advance(), digest, payload, deleted=False)
+    row = DesiredRow(key, kind, name, uid, generation, epoch, ledger.advance(), digest, payload, False, ledger.trace)
     _write(ledger, old, row)
     return row
 
@@ -76,6 +77,7 @@ def withdraw(ledger: Ledger, epoch: int, key: str) -> DesiredRow | None:
         digest=documents.payload_digest(""),
         payload="",
         deleted=True,
+        traceparent=ledger.trace,
     )
     _write(ledger, old, row)
     return row

@@ -90,6 +90,7 @@ DESIRED_COLUMNS: Final = (
     DESIRED.c.digest,
     DESIRED.c.payload,
     DESIRED.c.deleted,
+    DESIRED.c.traceparent,
 )
 CLAIM_COLUMNS: Final = (
     CLAIMS.c.api_version,
@@ -199,8 +200,8 @@ def outbox_row(row: Sequence[Any]) -> OutboxRow:
 
 def desired_row(row: Sequence[Any]) -> DesiredRow:
     """A row of `DESIRED_COLUMNS` as a desired row."""
-    key, kind, name, uid, generation, epoch, revision, digest, payload, deleted = row
-    return DesiredRow(key, kind, name, uid, generation, epoch, revision, digest, payload, bool(deleted))
+    key, kind, name, uid, generation, epoch, revision, digest, payload, deleted, trace = row
+    return DesiredRow(key, kind, name, uid, generation, epoch, revision, digest, payload, bool(deleted), trace)
 
 
 def claim(row: Sequence[Any]) -> Claim:

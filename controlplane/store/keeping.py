@@ -15,10 +15,10 @@ import structlog
 from sqlalchemy import bindparam, delete, func, select, update
 
 from controlplane import errors
-from controlplane.store import encoding, stores, telling
+from controlplane.store import encoding, stores, telling, tracking
 from controlplane.store.readings import Reading
 from controlplane.store.records import Record
-from controlplane.store.tables import ACCESS_COUNTS, CHANGES, INSPECTIONS, META, OBJECTS, OUTBOX, ROW_EDITS
+from controlplane.store.tables import ACCESS_COUNTS, CHANGES, INSPECTIONS, META, OBJECTS, OUTBOX, ROW_EDITS, TRACE_STEPS
 from controlplane.store.transactions import Transaction
 from schemas.kits.clocks import Clock
 from schemas.meta import now_text
@@ -106,6 +106,7 @@ class Keeper:
         swept = {"changes": await self._repeat(self._cut_changes), "events": await self._repeat_events()}
         for what in _DROPS:
             swept[what] = await self._repeat(partial(self._drop, what))
+        swept["steps"] = await self._store.write(_let_steps_go, epoch=self._epoch() if self._epoch else None)
         swept["counts"] = await self._repeat(self._forget_boots)
         swept["revocations"] = await self._over(self._expired, _let_go)
         swept["untold"] = await self._over(telling.untold, _retell)
@@ -169,6 +170,10 @@ class Keeper:
     def _drop(self, what: str, tx: Transaction) -> int:
         before = now_text(tx.now - getattr(self._kept, what))
         return tx.ledger.run(_AGED_ROWS[what][0], _DROPS[what], {"before": before})
+
+
+def _let_steps_go(tx: Transaction) -> int:
+    return tx.ledger.run(TRACE_STEPS, tracking.SUPERSEDED)
 
 
 def _let_go(tx: Transaction, records: list[Record]) -> int:

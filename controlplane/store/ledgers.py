@@ -75,6 +75,8 @@ class Ledger:
         """Whether a statement failed: then only a rollback helps."""
         self.epoch: int | None = None
         """The lease's epoch as this transaction left it; None: not looked at yet."""
+        self.trace = ""
+        """The ``traceparent`` of the unit that writes now; empty: nobody traces it."""
         self.changes: list[Change] = []
         self.outbox: list[OutboxRow] = []
         self.desired: list[DesiredRow] = []

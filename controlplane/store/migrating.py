@@ -12,7 +12,7 @@ from sqlalchemy import Connection, inspect, text
 
 from controlplane import errors
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """The schema that this code works on; a test holds it equal to the newest script."""
 
 VERSION_TABLE: Final = "modplane_schema"

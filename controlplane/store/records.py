@@ -102,6 +102,8 @@ class DesiredRow:
     digest: str
     payload: str
     deleted: bool
+    traceparent: str = ""
+    """The trace of the write that brought it; empty: none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from controlplane.store import engines, following, opening, writers
 from controlplane.store.readings import Reading
 from controlplane.store.records import Batch, Change
 from controlplane.store.transactions import Transaction
+from controlplane.telemetry import tracing
 from schemas.kits.clocks import Clock
 
 logger = structlog.get_logger("controlplane.store.stores")
@@ -74,8 +75,9 @@ class Store:
         if self._closed:
             raise errors.StoreClosed
         future: asyncio.Future[T] = self._loop.create_future()
-        self._writer.submit(writers.Job(unit, epoch, future))
-        return await future
+        with tracing.span("store write") as at:
+            self._writer.submit(writers.Job(unit, epoch, future, "" if at is None else str(at)))
+            return await future
 
     async def read(self, query: Callable[[Reading], T]) -> T:
         """Run a query on a snapshot that holds at least every write whose caller has gone on."""

@@ -176,6 +176,7 @@ class Desired(Row, table=True):
     digest: str = Field(sa_type=_TEXT)
     payload: str = Field(sa_type=_TEXT)
     deleted: bool
+    traceparent: str = Field(sa_type=_TEXT, sa_column_kwargs=_default(""))
 
 
 class DesiredHeadRow(Row, table=True):
@@ -284,6 +285,36 @@ class AccessCount(Row, table=True):
     at: str = Field(sa_type=_TEXT)
 
 
+class Trace(Row, table=True):
+    """In whose trace each module's newest generation came."""
+
+    __tablename__ = "traces"
+    __table_args__ = (Index("traces_trace_id", "trace_id"),)
+
+    name: str = Field(primary_key=True, sa_type=_TEXT)
+    uid: str = Field(sa_type=_TEXT)
+    generation: int = Field(sa_type=BigInteger)
+    trace_id: str = Field(sa_type=_TEXT)
+    traceparent: str = Field(sa_type=_TEXT)
+    at: str = Field(sa_type=_TEXT)
+
+
+class TraceStep(Row, table=True):
+    """What was done in those traces, and how long it took."""
+
+    __tablename__ = "trace_steps"
+
+    trace_id: str = Field(primary_key=True, sa_type=_TEXT)
+    id: str = Field(primary_key=True, sa_type=_TEXT)
+    parent: str = Field(sa_type=_TEXT)
+    name: str = Field(sa_type=_TEXT)
+    who: str = Field(sa_type=_TEXT)
+    module: str = Field(sa_type=_TEXT)
+    start: int = Field(sa_type=BigInteger)
+    micros: int = Field(sa_type=BigInteger)
+    error: str = Field(sa_type=_TEXT)
+
+
 metadata = Row.metadata
 
 
@@ -305,5 +336,7 @@ DESIRED_HEAD = table("desired_head")
 INSPECTIONS = table("inspections")
 ROW_EDITS = table("row_edits")
 ACCESS_COUNTS = table("access_counts")
+TRACES = table("traces")
+TRACE_STEPS = table("trace_steps")
 MODULE_ROWS = table("analytics_modules")
 ACCESS_ROWS = table("organisation_modules")

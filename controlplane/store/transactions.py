@@ -15,7 +15,7 @@ from sqlalchemy import bindparam, delete, insert, update
 from sqlalchemy.sql import Select
 
 from controlplane import errors
-from controlplane.store import claiming, counting, desiring, encoding, mirroring, telling
+from controlplane.store import claiming, counting, desiring, encoding, mirroring, telling, tracking
 from controlplane.store.ledgers import Ledger
 from controlplane.store.readings import LEASE, Reading
 from controlplane.store.records import Claim, Contest, DesiredRow, Lease, OutboxRow, Record, RowEdit
@@ -23,6 +23,7 @@ from controlplane.store.tables import HISTORY, INSPECTIONS, LEASES, OUTBOX
 from schemas import events
 from schemas.measures import Measures
 from schemas.meta import Json
+from schemas.traces import Step
 
 HISTORY_KEPT: Final = 10
 """How many generations of one object's spec are kept."""
@@ -94,6 +95,7 @@ class Transaction(Reading):
             self.ledger.insert_object(stored)
             self.ledger.log("ADDED", stored)
             self._keep(stored, manager, reason)
+            tracking.begin(self.ledger, stored)
             self._board.put(None, stored)
             return stored
         row = _current(row, record)
@@ -106,6 +108,8 @@ class Transaction(Reading):
         mirroring.put(self.ledger, old, stored, same_spec=row[encoding.SPEC] == values["spec"])
         self.ledger.update_object({**values, "revision": self.ledger.advance()}, record.revision)
         self.ledger.log("MODIFIED", stored)
+        if stored.generation != old.generation or stored.deleting != old.deleting:
+            tracking.begin(self.ledger, stored)
         if stored.generation != old.generation:
             self._keep(stored, manager, reason)
         self._board.put(old, stored)
@@ -126,6 +130,7 @@ class Transaction(Reading):
             claiming.release(self.ledger, record.uid)
             claiming.contest(self.ledger, record.uid, ())
             mirroring.remove(self.ledger, record)
+            tracking.forget(self.ledger, record)
             self._board.remove(record)
         return gone
 
@@ -155,6 +160,7 @@ class Transaction(Reading):
             message=message,
             revision=record.revision,
             at=self.now,
+            traceparent=self.ledger.trace or None,
         )
         event = Record(
             kind=encoding.EVENT_KIND,
@@ -210,6 +216,11 @@ class Transaction(Reading):
     def rewrite_desired(self) -> builtins.list[DesiredRow]:
         """Write every desired row and the head anew under the lease's epoch: somebody has seen more than we hold."""
         return desiring.rewrite(self.ledger, self._epoch())
+
+    def keep_steps(self, steps: Collection[Step]) -> int:
+        """Keep the steps of traces that brought a module's newest generation; how many; takes no revision."""
+        self._open()
+        return tracking.keep(self.ledger, steps)
 
     def put_lease(self, lease: Lease, name: str = LEASE) -> None:
         """Write a lease; takes no revision and wakes nobody."""

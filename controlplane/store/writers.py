@@ -41,6 +41,8 @@ class Job:
     unit: Callable[[Transaction], Any]
     epoch: int | None
     future: "asyncio.Future[Any]"
+    trace: str = ""
+    """The ``traceparent`` of who asked for it; empty: nobody traces it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +159,7 @@ class Writer:
 
     def _unit(self, ledger: Ledger, job: Job) -> Done:
         before = ledger.writes
+        ledger.trace = job.trace
         transaction = Transaction(ledger)
         try:
             if job.epoch is not None:

@@ -34,6 +34,7 @@ from dataplane.agent import (
     standings,
     striking,
     suspecting,
+    tracking,
 )
 from dataplane.agent.keeping import Place, Slot
 from dataplane.gateway import hosting, serving, tenants, watching
@@ -44,6 +45,7 @@ from schemas.kits.clocks import Clock, SystemClock
 from schemas.kits.natslink import NatsLink
 from schemas.kits.signatures import TrustedKeys
 from schemas.kits.tasks import Tasks
+from schemas.kits.tracing import OFF, Tracer
 from schemas.meta import Json
 from schemas.reports import LastGood, Pending, Rejected, WorkerReport, WorkerState
 
@@ -126,6 +128,7 @@ class Agent:
         beat_seconds: float = 2.0,
         report_seconds: float = reporting.INTERVAL_SECONDS,
         load_seconds: float = 30.0,
+        tracer: Tracer = OFF,
     ) -> None:
         """``audit``: what this boot has for the audit trail; its last record is there before `leave`."""
         self._identity = identity
@@ -141,6 +144,7 @@ class Agent:
         self._beat_seconds = beat_seconds
         self._report_seconds = report_seconds
         self._load_seconds = load_seconds
+        self._tracer = tracer
         self._serving_loop = asyncio.get_running_loop()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._live, name="modplane-agent", daemon=True)
@@ -230,6 +234,7 @@ class Agent:
             strikes,
             self._trusted,
             reveal=self._reveal,
+            tracer=self._tracer,
             publish=self._publish,
             audit=self._audit,
             beat_seconds=self._beat_seconds,
@@ -267,6 +272,7 @@ class _Life:
         trusted: TrustedKeys,
         *,
         reveal: tenants.Reveal,
+        tracer: Tracer,
         publish: Callable[[Facts], None],
         audit: carrying.Source | None,
         beat_seconds: float,
@@ -278,7 +284,11 @@ class _Life:
         self._clock = clock
         self._publish = publish
         self._held = holding.Held(trusted)
-        self._follower = following.Follower(link, self._held, clock, changed=self._read, beat_seconds=beat_seconds)
+        self._tasks = Tasks(clock)
+        self._tracks = tracking.Tracks(link, self._tasks, tracer, worker=identity.id, boot=identity.boot)
+        self._follower = following.Follower(
+            link, self._held, clock, changed=self._read, arrived=self._tracks.arrived, beat_seconds=beat_seconds
+        )
         self._applier = applying.Applier(
             gateway,
             loader,
@@ -288,12 +298,13 @@ class _Life:
             changed=self._changed,
             suspects=suspects,
             strikes=strikes,
+            tracks=self._tracks,
         )
         self._checker = checking.Checker(gateway, self._applier.rebuild, clock, changed=self._saved)
         self._standings = standings.Standings(gateway.stand, clock, changed=self._saved, reveal=reveal)
         self._saver = saving.Saver(file, clock, changed=self._saved)
         self._acknowledged = holding.Proof()
-        self._reporter = reporting.Reporter(link, clock, self._report, interval=report_seconds)
+        self._reporter = reporting.Reporter(link, clock, self._report, interval=report_seconds, told=self._told)
         self._teller = counting.Teller(
             link,
             clock,
@@ -304,7 +315,6 @@ class _Life:
         )
         self._carrier = None if audit is None else carrying.Carrier(link, clock, audit)
         self._file = file
-        self._tasks = Tasks(clock)
         self._news = asyncio.Event()
         self._first_read = asyncio.Event()
         self._loaded = False
@@ -466,6 +476,10 @@ class _Life:
         self._last_report = report
         self._publish(self._facts())
         return report
+
+    def _told(self, report: WorkerReport, made_at: int) -> None:
+        if not self._leaving:
+            self._tracks.told(report, made_at)
 
     def _proven(self) -> holding.Proof:
         """How far this worker is: on disk, and what decisions read is in place."""

@@ -56,6 +56,43 @@ class Gateway(Protocol):
         ...
 
 
+class Tracks(Protocol):
+    """Who writes down how long each step of a change takes (`dataplane.agent.tracking`)."""
+
+    def step(self, module: str, name: str) -> contextlib.AbstractContextManager[None]:
+        """A block that is a step."""
+        ...
+
+    def split(self, module: str, name: str, moment: int) -> None:
+        """What came after ``moment`` of the last step is one of its own."""
+        ...
+
+    def placed(self, module: str, order: tuple[int, int], error: str = "") -> None:
+        """The change is in place, or refused."""
+        ...
+
+    def gone(self, module: str) -> None:
+        """Nobody wants the module any more."""
+        ...
+
+
+class NoTracks:
+    """Nobody."""
+
+    def step(self, module: str, name: str) -> contextlib.AbstractContextManager[None]:
+        """Only the block."""
+        return contextlib.nullcontext()
+
+    def split(self, module: str, name: str, moment: int) -> None:
+        """Nothing."""
+
+    def placed(self, module: str, order: tuple[int, int], error: str = "") -> None:
+        """Nothing."""
+
+    def gone(self, module: str) -> None:
+        """Nothing."""
+
+
 @dataclass(slots=True)
 class _Failed:
     """The last attempt at a module: words only, since an exception would keep the module's frames alive."""
@@ -84,6 +121,7 @@ class Applier:
         backoff: Backoff | None = None,
         suspects: suspecting.Suspects | None = None,
         strikes: striking.Strikes | None = None,
+        tracks: Tracks | None = None,
     ) -> None:
         """``changed`` is called whenever `pending`, `rejected` or `serving` may have changed."""
         self._gateway = gateway
@@ -95,6 +133,7 @@ class Applier:
         self._backoff = backoff or Backoff(base=1.0, cap=60.0)
         self._suspects = suspects
         self._strikes = strikes
+        self._tracks = tracks or NoTracks()
         self._charges: dict[str, str] = {}
         self._alone = asyncio.Lock()
         self._tasks = Tasks(clock)
@@ -167,6 +206,7 @@ class Applier:
                 self._wanted.pop(name, None)
                 self._failed.pop(name, None)
                 self._untried.discard(name)
+                self._tracks.gone(name)
             earlier = self._earlier.get(name)
             if earlier is not None and (module is None or module.uid != earlier.uid):
                 del self._earlier[name]
@@ -288,7 +328,9 @@ class Applier:
         try:
             await self._place_earlier(module.name)
             await self._try(module)
+            self._tracks.placed(module.name, module.order)
         except DataPlaneError as error:
+            self._tracks.placed(module.name, module.order, getattr(error, "reason", type(error).__name__))
             await self._record(module, error)
         except Exception as error:
             logger.exception("module could not be placed", module=module.name)
@@ -340,7 +382,9 @@ class Applier:
         if (verdict := self._struck(module)) is not None:
             raise LoadFailed(striking.REASON, verdict)
         try:
-            served = await self._loader.load(module)
+            with self._tracks.step(module.name, "load"):
+                served = await self._loader.load(module)
+            self._tracks.split(module.name, "warm", self._loader.built_at)
         except LoadFailed as error:
             if planning.fails_alike(module):
                 if len(self._quarantine) >= _QUARANTINE_SIZE:
@@ -357,11 +401,13 @@ class Applier:
     async def _install(self, module: Wanted, served: Served) -> None:
         assert served.instance is not None, "a loaded module has an instance"
         try:
-            with contextlib.nullcontext() if self._suspects is None else self._suspects.watching(module):
+            watched = contextlib.nullcontext() if self._suspects is None else self._suspects.watching(module)
+            with watched, self._tracks.step(module.name, "start"):
                 await self._gateway.install(served)
         except BaseException:
             served.instance.unload()
             raise
+        self._tracks.split(module.name, "swap", round(served.since.timestamp() * 1e9))
 
     async def rebuild(self, name: str, uid: str, trouble: Trouble | None) -> bool:
         """Put a fresh instance of what serves in its place, in ``trouble`` if that is given; whether that went well.
@@ -390,7 +436,8 @@ class Applier:
         placed, good = self._placed.get(module.name), self._good.get(module.name)
         if placed is None or good is None or not placed.serving or not planning.keeps_instance(good, module):
             return None
-        return await self._gateway.renew(module)
+        with self._tracks.step(module.name, "swap"):
+            return await self._gateway.renew(module)
 
     def _serves(self, module: Wanted, since: datetime) -> None:
         self._placed[module.name] = _placed(module, serving=True)

@@ -45,14 +45,16 @@ class Follower:
         clock: Clock,
         *,
         changed: Callable[[], None],
+        arrived: Callable[[buckets.Entry], None] = lambda entry: None,
         beat_seconds: float = 2.0,
         source: random.Random | None = None,
     ) -> None:
-        """``changed`` is called after anything was read that may matter."""
+        """``changed`` is called after anything was read that may matter, ``arrived`` with each entry before that."""
         self._link = link
         self._held = held
         self._clock = clock
         self._changed = changed
+        self._arrived = arrived
         self._beat_seconds = beat_seconds
         self._random = source or random.Random()  # noqa: S311 - jitter, no secret
         self._backoff = Backoff(base=0.1, cap=2.0, source=self._random)
@@ -148,6 +150,7 @@ class Follower:
                 self._settle(self._held.finish())
                 continue
             self._sequence = entry.sequence
+            self._arrived(entry)
             value = entry.value if entry.operation is buckets.Operation.PUT else None
             self._settle(self._held.read(entry.key, value))
         while self._beats:

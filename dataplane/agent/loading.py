@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import queue
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -54,6 +55,8 @@ class Loader:
         self._clock = clock
         self._deadline = deadline
         self._turn = asyncio.Lock()
+        self.built_at = 0
+        """When the last module was built and its warming began, nanoseconds since 1970."""
         self._jobs: queue.SimpleQueue[_Job | None] | None = None
 
     async def load(self, module: Wanted) -> serving.Served:
@@ -112,6 +115,7 @@ class Loader:
             return error
         except BaseException as error:  # noqa: BLE001 - nothing that an author's code raises may end this thread
             return LoadFailed("LoadFailed", f"{type(error).__name__}: {error}")
+        self.built_at = time.time_ns()
         try:
             return serving.serve(instance, self._clock.now())
         except Exception as error:  # noqa: BLE001 - a route that cannot be compiled is the author's, whatever it raises

@@ -7,6 +7,7 @@ report that cannot be sent is not kept; the next one tells the same and more.  R
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -39,13 +40,23 @@ class Reporter:
     """Sends the reports of one worker."""
 
     def __init__(
-        self, link: NatsLink, clock: Clock, make: Callable[[int], WorkerReport], *, interval: float = INTERVAL_SECONDS
+        self,
+        link: NatsLink,
+        clock: Clock,
+        make: Callable[[int], WorkerReport],
+        *,
+        interval: float = INTERVAL_SECONDS,
+        told: Callable[[WorkerReport, int], None] = lambda report, at: None,
     ) -> None:
-        """``make`` gives the report of the moment, with the sequence number that it is handed."""
+        """``make`` gives the report of the moment, with the sequence number that it is handed.
+
+        ``told`` hears of each report that got through, with the moment when it was made (nanoseconds since 1970).
+        """
         self._link = link
         self._clock = clock
         self._make = make
         self._interval = interval
+        self._told = told
         self._due = asyncio.Event()
         self._sequence = 0
         self._pause = 0.0
@@ -71,7 +82,7 @@ class Reporter:
     async def send(self, *, deadline: float = _SEND_SECONDS) -> bool:
         """Send the report of this moment; False if it did not get through."""
         self._sequence += 1
-        report = self._make(self._sequence)
+        report, made_at = self._make(self._sequence), time.time_ns()
         self._pause = max(self._steady(), min(max(len(report.pending) - _SHORT, 0) * _PACE_SECONDS, _PAUSE_MAX))
         payload = report.model_dump_json(by_alias=True, exclude_none=True).encode()
         subject = f"$KV.{names.BUCKET_WORKERS}.{report.id}"
@@ -85,6 +96,7 @@ class Reporter:
             self._failing = True
             return False
         self._failing = False
+        self._told(report, made_at)
         return True
 
     def _steady(self) -> float:

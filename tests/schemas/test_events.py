@@ -27,7 +27,7 @@ def transition(to: str = "ACTIVE") -> events.ModuleTransition:
 
 
 def test_a_transition_is_a_cloud_event_with_the_words_of_the_documentation() -> None:
-    event = events.module_event(transition(), traceparent="00-x")
+    event = events.module_event(transition().model_copy(update={"traceparent": "00-x"}))
     wire = event.wire()
     assert wire["specversion"] == "1.0"
     assert wire["id"] == "u-1-4" == events.transition_id("u-1", 4)

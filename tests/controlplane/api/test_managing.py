@@ -219,5 +219,6 @@ async def test_the_management_api_describes_itself(parts: Parts) -> None:
         f"{BASE}/modules/registration-history",
         f"{BASE}/modules/{{module_id}}",
         f"{BASE}/modules/{{module_id}}/status",
+        f"{BASE}/modules/{{module_id}}/trace",
         f"{BASE}/routing/conflicts",
     }

@@ -43,7 +43,7 @@ def schema(connection: Connection) -> Any:
 
 
 def normal(sql: str) -> list[str]:
-    return sorted(line.strip().rstrip(",") for line in sql.splitlines())
+    return sorted(filter(None, (part.strip().rstrip(",") for line in sql.splitlines() for part in line.split(", "))))
 
 
 @pytest.fixture
@@ -72,8 +72,9 @@ async def test_accesses_from_before_are_found_by_their_organisation(database_url
     older = engines.make(engines.parse(database_url))
     with older.writer.begin() as connection:
         connection.execute(text("UPDATE objects SET about = NULL"))
-        connection.execute(text("DROP TABLE access_counts"))
-        connection.execute(text("DROP TABLE contests"))
+        for table in ("access_counts", "contests", "traces", "trace_steps"):
+            connection.execute(text(f"DROP TABLE {table}"))
+        connection.execute(text("ALTER TABLE desired DROP COLUMN traceparent"))
         connection.execute(text(f"UPDATE {migrating.VERSION_TABLE} SET version_num = '0001'"))
     older.dispose()
     async with opened(database_url) as store:

@@ -1,0 +1,92 @@
+"""The steps of changes: heard from workers, and kept with the control plane's own.
+
+    worker ──modplane.steps.<worker>──▶ book of steps ──▶ store (grouped, no revision)
+    span of this process ──────────────────▲
+
+Always: steps are words about work that is done; losing some loses nothing else, so they are sent once and nobody
+waits for them.  What waits is written every second: a process that is killed takes at most that with it.
+Called by `controlplane.messaging.messengers` (`Hearing`, the leader's) and `controlplane.app` (`Keeping`).
+"""
+
+import asyncio
+from typing import Final
+
+import structlog
+from nats.aio.msg import Msg
+from nats.errors import Error as NatsError
+from pydantic import ValidationError
+
+from controlplane import errors
+from controlplane.store.stores import Store
+from controlplane.telemetry.tracing import Book
+from controlplane.telemetry.tracing import book as own
+from schemas import names
+from schemas.kits.clocks import Clock
+from schemas.kits.natslink import LinkError, NatsLink
+from schemas.traces import StepReport
+
+logger = structlog.get_logger("controlplane.messaging.steps")
+
+PACE_SECONDS: Final = 1.0
+PAGE: Final = 1_000
+"""Steps of one transaction."""
+
+
+class Hearing:
+    """Hears the workers' steps; one at a time, the leader's."""
+
+    def __init__(self, link: NatsLink, clock: Clock, book: Book = own) -> None:
+        self._link = link
+        self._clock = clock
+        self._book = book
+
+    async def run(self) -> None:
+        """Hear until cancelled, on every session anew."""
+        while True:
+            session = await self._link.session()
+            try:
+                subscription = await session.client.subscribe(names.steps_subject("*"), cb=self._hear)
+                try:
+                    await asyncio.wait({session.ended})
+                finally:
+                    if session.alive:
+                        await subscription.unsubscribe()
+            except (LinkError, NatsError, OSError) as trouble:
+                logger.info("steps not heard", reason=f"{type(trouble).__name__}: {trouble}"[:200])
+                await self._clock.sleep(PACE_SECONDS)
+
+    async def _hear(self, message: Msg) -> None:
+        try:
+            report = StepReport.model_validate_json(message.data)
+        except ValidationError as error:
+            logger.warning("steps refused", subject=message.subject, problem=f"{error.error_count()} problems")
+            return
+        if message.subject != names.steps_subject(report.worker):
+            logger.warning("steps refused", subject=message.subject, problem="of another worker")
+            return
+        for step in report.steps:
+            self._book.note(step.model_copy(update={"who": report.worker}))
+
+
+class Keeping:
+    """Writes the steps of this process's book."""
+
+    def __init__(self, store: Store, clock: Clock, book: Book = own) -> None:
+        self._store = store
+        self._clock = clock
+        self._book = book
+
+    async def run(self) -> None:
+        """Write until cancelled."""
+        while True:
+            await self._clock.sleep(PACE_SECONDS)
+            await self.keep()
+
+    async def keep(self) -> None:
+        """Write what waits now."""
+        while steps := self._book.take(PAGE):
+            try:
+                await self._store.write(lambda tx: tx.keep_steps(steps))
+            except (errors.StoreBusy, errors.StoreClosed) as trouble:
+                logger.info("steps not kept", reason=str(trouble), steps=len(steps))
+                return
