@@ -13,6 +13,7 @@ from controlplane.api import apps, authenticating
 from controlplane.audit import asking, noting
 from controlplane.audit.asking import Wanted
 from controlplane.store import stores
+from controlplane.telemetry import measurements
 from schemas.meta import Json
 from tests.doubles import issuers
 from tests.doubles.apiparts import MODULES, Discoverer, Sources, flag, module
@@ -35,6 +36,7 @@ class Desk:
         clock = FakeClock()
         self.now = clock.now().timestamp()
         self.discoverer = Discoverer()
+        self.measured = measurements.Measurements(folder / measurements.PATH, clock.now)
         self.api = apps.create_app(
             store,
             clock=clock,
@@ -45,6 +47,7 @@ class Desk:
             version="1",
             callers=authenticating.Callers(issuers.verifier(), clock, lambda *_: False),
             writer=writing.Writer(store, clock, Sources()),
+            measured=self.measured,
             auditor=self,
             book=noting.Book(self, lambda: 1_800_000_000.25),
         )
@@ -86,6 +89,7 @@ async def desk(tmp_path: Path) -> AsyncIterator[Desk]:
         await made.client.aclose()
         made.api.close()
         made.trail.close()
+        await made.measured.close()
 
 
 async def test_a_change_says_who_from_where_what_and_at_which_revision(desk: Desk) -> None:
