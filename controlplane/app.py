@@ -14,7 +14,6 @@ import secrets
 import socket
 import sys
 from collections.abc import Sequence
-from datetime import datetime
 from typing import NamedTuple
 
 import structlog
@@ -30,7 +29,7 @@ from controlplane.reconcile import fleet, leadership, locks, looping
 from controlplane.store import keeping, stores
 from controlplane.telemetry import measurements, tracing
 from schemas import names
-from schemas.kits import endings, logs
+from schemas.kits import checks, endings, logs
 from schemas.kits import tracing as kit
 from schemas.kits.clocks import SystemClock
 from schemas.kits.natslink import NatsLink
@@ -201,7 +200,7 @@ class ControlPlane:
         )
         self._engines = Engines(chosen, store, clock, self._link, keys, self._archive)
         self._steps = steps.Keeping(store, clock)
-        self._checks: dict[str, tuple[bool, datetime]] = {}
+        self._checks = checks.Checks(clock)
 
     async def run(self, door: socket.socket) -> int:
         """Serve on ``door`` until told to end; returns the exit code."""
@@ -227,6 +226,7 @@ class ControlPlane:
             auditor=trailing.Auditor(self._archive, self._link),
             book=self._archive.book,
             measured=self._engines.measured,
+            last_check=self._engines.fleet.last_check,
         )
         self._archive.start()
         self._guards.supervise(self._archive.run, "store audit records")
@@ -289,13 +289,7 @@ class ControlPlane:
                 "" if leads else "this process does not lead (yet): another one does, or is being waited out",
             ),
         }
-        return {name: self._check(name, ok, reason) for name, (ok, reason) in found.items()}
-
-    def _check(self, name: str, ok: bool, reason: str) -> Json:
-        known = self._checks.get(name)
-        if known is None or known[0] is not ok:
-            self._checks[name] = known = (ok, self._clock.now())
-        return {"ok": ok, "reason": reason, "since": now_text(known[1])}
+        return self._checks.told(found)
 
     def _info(self) -> Json:
         return {

@@ -25,7 +25,7 @@ from dataplane.gateway import auditing, dispatching, hosting, pages, providing, 
 from dataplane.runtime import confiding, hosts, masking, sharing, turns
 from dataplane.settings import Settings, load
 from dataplane.telemetry import tracing
-from schemas.kits import endings, logs, recorders, spools
+from schemas.kits import checks, endings, logs, recorders, spools
 from schemas.kits import tracing as kit
 from schemas.kits.chains import Chain
 from schemas.kits.clocks import SystemClock
@@ -37,6 +37,7 @@ logger = structlog.get_logger("dataplane.app")
 
 HEADER = "x-modplane-worker"
 _LOOK_SECONDS = 3.0
+_DRAINING = "this worker is draining"
 
 
 def main(arguments: list[str]) -> int:
@@ -84,6 +85,7 @@ class Worker:
         self._started = datetime.now(UTC)
         self._version = _version()
         self._clock = SystemClock()
+        self._checks = checks.Checks(self._clock)
         self._host = hosting.Host(self._clock)
         self._recorder = self._make_recorder()
         self._agent: agents.Agent | None = None
@@ -235,9 +237,10 @@ class Worker:
 
     def _ready(self) -> Json:
         assert self._agent is not None, "the server starts with the agent"
-        facts = self._agent.facts.readiness(datetime.now(UTC))
+        checks = self._checks.told({**self._agent.facts.checks(), "door": (not self._server.draining, _DRAINING)})
+        facts = self._agent.facts.readiness(datetime.now(UTC)) | {"checks": checks}
         if self._server.draining:
-            return facts | {"ready": False, "reason": "this worker is draining"}
+            return facts | {"ready": False, "reason": _DRAINING}
         return facts
 
     def _info(self) -> Json:

@@ -2,10 +2,13 @@
 
 Always holds: the files are a function of the code; a test and ``python -m schemas.publishing --check`` compare
 them.  Editors read the JSON Schemas (through the yaml-language-server modeline), subscribers the AsyncAPI
-document.  Only `main` touches files, and only when run as a command.
+document, clients of either plane its OpenAPI document, which the plane itself prints: nothing here imports a plane.
+Only `main` touches files, and only when run as a command.
 """
 
+import functools
 import json
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +24,8 @@ BASE: Final = f"https://{names.GROUP}/schemas/{names.VERSION}"
 
 EVENT_FILE: Final = "event.schema.json"
 ASYNCAPI_FILE: Final = "asyncapi.json"
+
+PLANES: Final = ("controlplane", "dataplane")
 
 WORKER_EVENTS: Final = ("joined", "lost")
 
@@ -117,10 +122,25 @@ def asyncapi() -> Json:
     }
 
 
+@functools.cache
+def openapi(plane: str) -> Json:
+    """The OpenAPI document of a plane (``controlplane``, ``dataplane``), as ``python -m PLANE openapi`` prints it."""
+    printed = subprocess.run(  # noqa: S603 - this very interpreter, and one of our own two planes
+        [sys.executable, "-m", plane, "openapi"], capture_output=True, check=True, cwd=FOLDER.parents[1], timeout=120
+    )
+    document: Json = json.loads(printed.stdout)
+    return document
+
+
+def models() -> dict[str, Json]:
+    """File name → what is made from the models of this room."""
+    files = {schema_file(kind): object_schema(kind) for kind in kinds.KINDS}
+    return files | {EVENT_FILE: event_schema(), ASYNCAPI_FILE: asyncapi()}
+
+
 def render() -> dict[str, str]:
     """File name → content of everything that is published."""
-    files = {schema_file(kind): object_schema(kind) for kind in kinds.KINDS}
-    files |= {EVENT_FILE: event_schema(), ASYNCAPI_FILE: asyncapi()}
+    files = models() | {f"{plane}.openapi.json": openapi(plane) for plane in PLANES}
     return {name: json.dumps(value, indent=2, ensure_ascii=False) + "\n" for name, value in sorted(files.items())}
 
 

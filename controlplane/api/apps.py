@@ -7,6 +7,7 @@ carry no response models, because admission has checked what is stored.  Made by
 """
 
 from collections.abc import Callable, Collection
+from datetime import datetime
 from typing import Any, Final
 
 import structlog
@@ -27,8 +28,11 @@ from controlplane.api import (
     cataloguing,
     changing,
     describing,
+    documenting,
     guarding,
     managing,
+    modelling,
+    overseeing,
     ports,
     resources,
     tracing,
@@ -64,6 +68,21 @@ class Api:
         self.watches.close()
 
 
+class _Described(FastAPI):
+    """Describes itself as `documenting` does."""
+
+    def openapi(self) -> Json:
+        """The OpenAPI document, made once."""
+        if not self.openapi_schema:
+            self.openapi_schema = documenting.document(self)
+        return self.openapi_schema
+
+
+def _unheard(_: str) -> datetime | None:
+    """Before anybody listens to workers nothing is known."""
+    return None
+
+
 def create_app(
     store: stores.Store,
     *,
@@ -79,6 +98,7 @@ def create_app(
     writer: writing.Writer | None = None,
     auditor: ports.Auditor | None = None,
     book: noting.Book | None = None,
+    last_check: ports.LastCheck = _unheard,
 ) -> Api:
     """The API over a store.
 
@@ -88,9 +108,10 @@ def create_app(
     """
     writer = writer or writing.Writer(store, clock, sources)
     watches = watching.Watches(store, clock)
-    app = FastAPI(
+    app = _Described(
         title="modplane control plane",
         version=version,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -100,10 +121,13 @@ def create_app(
         [
             *_resource_routes(resources.Reader(store, clock, watches), changing.Changer(writer)),
             *_catalogue_routes(version),
-            *_probe_routes(readiness, info),
+            *_document_routes(app),
         ]
     )
-    app.include_router(managing.router(store, writer, discoverer, measured))
+    _add_probes(app, readiness, info)
+    oversight = overseeing.Oversight(store, clock, readiness)
+    rooms = managing.Rooms(store, writer, discoverer, measured, oversight, last_check)
+    app.include_router(managing.router(rooms))
     if auditor is not None:
         app.include_router(auditing.router(auditor))
     for kind in (errors.ModplaneError, answering.Refusal, HTTPException, RequestValidationError, Exception):
@@ -140,18 +164,42 @@ def _catalogue_routes(version: str) -> list[Route]:
     return [Route(path, _said(said), methods=["GET"]) for path, said in fixed]
 
 
-def _probe_routes(readiness: ports.Readiness, info: ports.Info) -> list[Route]:
-    def ready(_: Request) -> Response:
+def _document_routes(app: FastAPI) -> list[Route]:
+    return [
+        Route("/openapi.json", _said(app.openapi), methods=["GET"]),
+        Route("/docs", documenting.page, methods=["GET"]),
+        Route("/docs/{name}", documenting.file, methods=["GET"]),
+    ]
+
+
+def _add_probes(app: FastAPI, readiness: ports.Readiness, info: ports.Info) -> None:
+    def ready() -> Response:
         checks = readiness()
         good = all(check.get("ok") for check in checks.values())
         body = {"status": "ready" if good else "not ready", "ready": good, "checks": checks}
         return answering.answer(body, 200 if good else 503)
 
-    return [
-        Route("/health", _said(lambda: {"status": "ok"}), methods=["GET"]),
-        Route("/ready", _on_the_loop(ready), methods=["GET"]),
-        Route("/modules/system/info", _said(info), methods=["GET"]),
-    ]
+    unready: dict[int | str, Any] = {503: {"model": modelling.Readiness, "description": "Some check fails."}}
+    for path, said, model, more in (
+        ("/health", lambda: answering.answer({"status": "ok"}), modelling.Alive, {}),
+        ("/ready", ready, modelling.Readiness, unready),
+        ("/modules/system/info", lambda: answering.answer(info()), modelling.Information, {}),
+    ):
+        handler, refusals = _asked(said), documenting.problems()
+        app.add_api_route(
+            path, handler, methods=["GET"], response_model=model, responses={**refusals, **more}, tags=["process"],
+            summary=path, operation_id=path.strip("/").replace("/", "-"),
+        )  # fmt: skip
+        app.add_api_route(path, handler, methods=["HEAD"], include_in_schema=False)
+
+
+def _asked(said: Callable[[], Response]) -> Callable[[], Any]:
+    """A short handler, run where it is asked rather than in a thread."""
+
+    async def run() -> Response:
+        return said()
+
+    return run
 
 
 def _said(said: Callable[[], Json]) -> Callable[[Request], Any]:

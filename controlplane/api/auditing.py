@@ -4,19 +4,15 @@ Reads only; administrators alone (`controlplane.api.authorising`).  Called by th
 """
 
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from controlplane.api import answering, ports
+from controlplane.api import answering, documenting, modelling, ports
 from controlplane.audit.asking import Wanted
 from schemas import audit, names
-from schemas.problems import PROBLEM_JSON, Problem
 
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    503: {"description": "Try again soon", "model": Problem, "content": {PROBLEM_JSON: {}}}
-}
 _Word = Annotated[str, Query(max_length=audit.TEXT_MAX)]
 
 
@@ -24,8 +20,12 @@ def router(auditor: ports.Auditor) -> APIRouter:
     """The routes below ``/api/v1/module-management/audit``."""
     routes = APIRouter(prefix=f"{names.MANAGEMENT_PREFIX}/audit", tags=["audit"])
     asking = Audit(auditor)
-    for path, endpoint in (("", asking.records), ("/verification", asking.verification)):
-        routes.add_api_route(path, endpoint, methods=["GET"], response_class=Response, responses=_PROBLEMS)
+    for path, endpoint, model, codes in (
+        ("", asking.records, modelling.AuditPage, (422,)),
+        ("/verification", asking.verification, modelling.AuditVerification, ()),
+    ):
+        problems = documenting.problems(*codes)
+        routes.add_api_route(path, endpoint, methods=["GET"], response_model=model, responses=problems)
     return routes
 
 

@@ -29,8 +29,8 @@ class Role(IntEnum):
         return self.name.lower()
 
 
-OPEN: Final = frozenset({"/health", "/ready"})
-"""Paths for everybody: probes carry no tokens."""
+_OPEN: Final = frozenset({"/health", "/ready", "/openapi.json", "/docs"})
+_OPEN_BELOW: Final = "/docs/"
 _ADMINS: Final = frozenset({"Organisation", "ModuleAccess", "Revocation"})
 _AUDIT: Final = f"{names.MANAGEMENT_PREFIX}/audit"
 READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -44,9 +44,14 @@ def role_of(principal: Principal) -> Role | None:
     return max((role for role in Role if role.word in principal.roles), default=None)
 
 
+def is_open(path: str) -> bool:
+    """Whether a path is everybody's: probes carry no tokens, and what is published is no secret."""
+    return path in _OPEN or path.startswith(_OPEN_BELOW)
+
+
 def needed(method: str, path: str) -> Role | None:
     """The role that a request needs; None: anybody may."""
-    if path in OPEN:
+    if is_open(path):
         return None
     if path.startswith(_AUDIT):
         return Role.ADMIN

@@ -5,30 +5,37 @@ store; writes go through `controlplane.writing`; discovery is reached through it
 """
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Query
-from pydantic import BaseModel, Field
+from fastapi import APIRouter, Body, Path, Query
+from pydantic import BaseModel, BeforeValidator, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from controlplane import errors, writing
-from controlplane.api import answering, asking, contending, measuring, ports, retracing, summarising
+from controlplane.api import (
+    answering,
+    asking,
+    contending,
+    documenting,
+    measuring,
+    modelling,
+    overseeing,
+    ports,
+    retracing,
+    selecting,
+    summarising,
+)
 from controlplane.store import readings, stores
 from controlplane.store.records import Record
 from controlplane.telemetry import measurements
-from schemas import names
+from schemas import kinds, names
 from schemas.meta import Json
-from schemas.module import ModuleState, ModuleType
-from schemas.problems import PROBLEM_JSON, Problem
+from schemas.module import ModuleType
 
 MANAGER = "module-management"
-
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    code: {"description": text, "model": Problem, "content": {PROBLEM_JSON: {}}}
-    for code, text in ((404, "No such module"), (409, "The module changed meanwhile"), (503, "Try again soon"))
-}
 
 
 class Discover(BaseModel, extra="forbid"):
@@ -38,36 +45,80 @@ class Discover(BaseModel, extra="forbid"):
 
 
 Limit = Annotated[int, Query(ge=1, le=10_000, description="How many entries at most.")]
+State = Annotated[
+    modelling.State | None,
+    BeforeValidator(lambda word: word.lower() if isinstance(word, str) else word),
+    Query(description="Only in this state."),
+]
+ModuleId = Annotated[
+    str,
+    Path(
+        description="A module's id or name: underscores and hyphens are the same.",
+        pattern=r"^[A-Za-z0-9]([-_A-Za-z0-9]{0,61}[A-Za-z0-9])?$",
+        examples=["analytics_core"],
+    ),
+]
 
 
-def router(
-    store: stores.Store, writer: writing.Writer, discoverer: ports.Discoverer, measured: measurements.Measurements
-) -> APIRouter:
+@dataclass(frozen=True, slots=True)
+class _Operation:
+    """One row of the table of operations."""
+
+    method: str
+    path: str
+    endpoint: Callable[..., Awaitable[Response]]
+    answer: type[BaseModel]
+    codes: tuple[int, ...] = ()
+    """What it may refuse with, beside what every operation may."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """What the handlers reach."""
+
+    store: stores.Store
+    writer: writing.Writer
+    discoverer: ports.Discoverer
+    measured: measurements.Measurements
+    oversight: overseeing.Oversight
+    last_check: ports.LastCheck
+
+
+def router(rooms: Rooms) -> APIRouter:
     """The routes below ``/api/v1/module-management``."""
     routes = APIRouter(prefix=names.MANAGEMENT_PREFIX, tags=["module management"])
-    management = Management(store, writer, discoverer)
-    table: list[tuple[str, str, Callable[..., Awaitable[Response]]]] = [
-        ("POST", "/modules/discover", management.discover),
-        ("GET", "/modules/registration-history", management.history),
-        ("GET", "/modules", management.modules),
-        ("GET", "/modules/metrics", measuring.Measuring(store, measured).metrics),
-        ("GET", "/routing/conflicts", management.conflicts),
-        ("GET", "/modules/{module_id}/status", management.status),
-        ("GET", "/modules/{module_id}/trace", management.trace),
-        ("DELETE", "/modules/{module_id}", management.delete),
-    ]
-    for method, path, endpoint in table:
-        routes.add_api_route(path, endpoint, methods=[method], response_class=Response, responses=_PROBLEMS)
+    management, oversight = Management(rooms), rooms.oversight
+    metrics = measuring.Measuring(rooms.store, rooms.measured).metrics
+    for each in (
+        _Operation("POST", "/modules/discover", management.discover, modelling.Discovery, (403, 422)),
+        _Operation("GET", "/modules/registration-history", management.history, modelling.Transitions, (422,)),
+        _Operation("GET", "/modules", management.modules, modelling.ModuleList, (400, 422)),
+        _Operation("GET", "/modules/metrics", metrics, modelling.Metrics, (404, 422)),
+        _Operation("GET", "/routing/conflicts", management.conflicts, modelling.Conflicts, (422,)),
+        _Operation("GET", "/system/health", oversight.health, modelling.SystemHealth),
+        _Operation("GET", "/workers", oversight.workers, modelling.Workers),
+        _Operation("GET", "/events", oversight.events, modelling.Transitions, (422,)),
+        _Operation("GET", "/modules/{module_id}/status", management.status, modelling.ModuleDetail, (404, 422)),
+        _Operation("GET", "/modules/{module_id}/trace", management.trace, modelling.Trace, (404, 422)),
+        _Operation("DELETE", "/modules/{module_id}", management.delete, modelling.Deletion, (403, 404, 409, 422)),
+    ):
+        problems: dict[int | str, Any] = documenting.problems(*each.codes)
+        if each.method == "DELETE":
+            problems[202] = {"model": each.answer, "description": "Its routes are drained, then it goes."}
+        routes.add_api_route(
+            each.path, each.endpoint, methods=[each.method], response_model=each.answer, responses=problems
+        )
     return routes
 
 
 class Management:
     """Handlers of the management API."""
 
-    def __init__(self, store: stores.Store, writer: writing.Writer, discoverer: ports.Discoverer) -> None:
-        self._store = store
-        self._writer = writer
-        self._discoverer = discoverer
+    def __init__(self, rooms: Rooms) -> None:
+        self._store = rooms.store
+        self._writer = rooms.writer
+        self._discoverer = rooms.discoverer
+        self._last_check = rooms.last_check
 
     async def discover(
         self,
@@ -85,20 +136,29 @@ class Management:
 
     async def modules(
         self,
-        state: ModuleState | None = None,
+        state: State = None,
         type_: Annotated[ModuleType | None, Query(alias="type")] = None,
+        label: Annotated[
+            str,
+            Query(description="A selector as in Kubernetes: ``team=insights``, ``team in (a,b)``.", max_length=1000),
+        ] = "",
+        namespace: Annotated[str, Query(description="Only in this namespace.", max_length=63)] = "",
         after: Annotated[str, Query(description="The last module_id of the page before.", max_length=63)] = "",
         limit: Limit = 1000,
     ) -> Response:
         """Every module, in the order of names, by pages."""
+        selector = selecting.parse(kinds.BY_NAME["Module"], label, "")
+        where = names.object_name(namespace)
 
         def read(reading: readings.Reading) -> tuple[list[Json], int]:
             records = reading.list("Module", after_name=names.object_name(after))
             chosen = [
                 record
                 for record in records
-                if (state is None or record.status.get("state") == state.value)
+                if (state is None or summarising.state(record) == state)
                 and (type_ is None or record.spec.get("type") == type_.value)
+                and (not where or summarising.namespace(record) == where)
+                and selector.matches({"metadata": {"labels": record.labels}})
             ]
             return [summarising.summary(record) for record in chosen[:limit]], len(chosen)
 
@@ -106,7 +166,7 @@ class Management:
         more = found[-1]["module_id"] if len(found) < total else None
         return answering.answer({"modules": found, "total": total, "next": more})
 
-    async def status(self, module_id: str) -> Response:
+    async def status(self, module_id: ModuleId) -> Response:
         """One module: state, health, routes, workers, conditions."""
         name = names.object_name(module_id)
 
@@ -116,9 +176,9 @@ class Management:
         record, row_error = await self._store.read(read)
         if record is None:
             raise _missing(name, row_error)
-        return answering.answer({**summarising.detail(record), "row_error": row_error})
+        return answering.answer({**summarising.detail(record, self._last_check(name)), "row_error": row_error})
 
-    async def delete(self, request: Request, module_id: str) -> Response:
+    async def delete(self, request: Request, module_id: ModuleId) -> Response:
         """Ask for a module's deletion: its routes are drained, then it goes."""
         noted = asking.noted(request)
         noted.manager = MANAGER
@@ -135,7 +195,7 @@ class Management:
     async def history(
         self,
         module: Annotated[str, Query(description="Only of this module id.", max_length=63)] = "",
-        state: ModuleState | None = None,
+        state: State = None,
         since: Annotated[datetime | None, Query(alias="from")] = None,
         until: Annotated[datetime | None, Query(alias="to")] = None,
         limit: Limit = 100,
@@ -148,7 +208,7 @@ class Management:
             chosen = (
                 record
                 for record in sorted(found, key=lambda record: record.revision, reverse=True)
-                if (state is None or record.spec.get("to") == state.value)
+                if (state is None or str(record.spec.get("to")).lower() == state)
                 and (earliest is None or record.created_at >= earliest)
                 and (latest is None or record.created_at <= latest)
             )
@@ -156,7 +216,7 @@ class Management:
 
         return answering.answer({"events": await self._store.read(read)})
 
-    async def trace(self, module_id: str) -> Response:
+    async def trace(self, module_id: ModuleId) -> Response:
         """What the last change of a module took: every step with its time, on the control plane and on each worker."""
         name = names.object_name(module_id)
         return answering.answer(await self._store.read(lambda reading: retracing.told(reading, name)))

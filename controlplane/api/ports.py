@@ -4,19 +4,24 @@
 """
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Protocol, TypeAlias
 
 from controlplane.audit.asking import Wanted
 from controlplane.writing import SourceResolver
 from schemas.meta import Json
 
-__all__ = ["Auditor", "Discoverer", "Info", "Readiness", "SourceResolver"]
+__all__ = ["Auditor", "Discoverer", "Info", "LastCheck", "Readiness", "SourceResolver"]
 
 Readiness: TypeAlias = Callable[[], Json]
 """Named checks: ``{"store": {"ok": true, "reason": "", "since": "…"}, …}``; ready when every one is ok."""
 
 Info: TypeAlias = Callable[[], Json]
 """What the process says of itself."""
+
+
+LastCheck: TypeAlias = Callable[[str], datetime | None]
+"""When the newest check of a module was made, as far as this process has heard since."""
 
 
 class Discoverer(Protocol):

@@ -10,6 +10,7 @@ While a slot's successor and the process it replaces both serve, the one that is
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TypeAlias
@@ -220,6 +221,11 @@ class Fleet:
         """Whether every worker that counts has applied the desired state up to ``order``."""
         speakers = (known.speaker for known in self._known.values())
         return all(_order(each.report) >= order for each in speakers if each.standing is Standing.COUNTED)
+
+    def last_check(self, module: str) -> datetime | None:
+        """When any worker that reports made its newest check of a module."""
+        checks = [known.report.checked[module] for known in self._known.values() if module in known.report.checked]
+        return datetime.fromtimestamp(max(checks), UTC) if checks else None
 
     def views(self) -> FleetView:
         """The fleet now."""

@@ -47,7 +47,7 @@ from schemas.kits.signatures import TrustedKeys
 from schemas.kits.tasks import Tasks
 from schemas.kits.tracing import OFF, Tracer
 from schemas.meta import Json
-from schemas.reports import LastGood, Pending, Rejected, WorkerReport, WorkerState
+from schemas.reports import LastGood, LastGoodState, Pending, Rejected, WorkerReport, WorkerState
 
 logger = structlog.get_logger("dataplane.agent.agents")
 
@@ -99,6 +99,18 @@ class Facts:
             "reason": self.reason,
             "since": self.since.isoformat(),
             "lastGood": self.kept(now),
+        }
+
+    def checks(self) -> dict[str, tuple[bool, str]]:
+        """Named parts: whether each works, and why not; only ``routes`` keeps requests away."""
+        doubted = self.state in (WorkerState.OUT_OF_SYNC, WorkerState.NEVER_LOADED)
+        kept = self.last_good.state in (LastGoodState.NONE, LastGoodState.SAVED)
+        return {
+            "routes": (self.state is not WorkerState.NEVER_LOADED, self.reason),
+            "nats": (self.connected, self.trouble or "no connection yet"),
+            "desiredState": (not doubted, self.reason),
+            "modules": (self.state is not WorkerState.DEGRADED, self.reason),
+            "lastGood": (kept, self.last_good.message),
         }
 
     def kept(self, now: datetime) -> Json:

@@ -2,7 +2,7 @@
 
 Called by `dataplane.gateway.dispatching` for every path that is not a module's.  Nothing here may hold the serving
 loop: the merged OpenAPI document is made in a thread, once per snapshot (`dataplane.gateway.merging`), files are read
-in one (`dataplane.gateway.assets`), and what is large goes out in pieces.
+in one (`schemas.kits.apidocs`), and what is large goes out in pieces.
 """
 
 import asyncio
@@ -11,7 +11,8 @@ from urllib.parse import parse_qs
 
 from starlette.types import Receive, Scope, Send
 
-from dataplane.gateway import answering, assets, describing, hosting, merging
+from dataplane.gateway import answering, describing, hosting, merging
+from schemas.kits.apidocs import assets
 from schemas.meta import Json
 
 Facts = Callable[[], Json]
@@ -72,7 +73,7 @@ class Pages:
             await answering.respond_in_pieces(send, document.chunks, b"application/json", fields)
 
     async def _docs(self, scope: Scope, send: Send) -> None:
-        await _asset(send, await asyncio.to_thread(assets.page))
+        await _asset(send, await asyncio.to_thread(assets.page, "live module routes"))
 
     async def _files(self, scope: Scope, send: Send) -> None:
         root: str = scope.get("root_path", "")

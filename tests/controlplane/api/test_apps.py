@@ -1,5 +1,6 @@
 """The application as a whole: probes, unknown addresses, failures."""
 
+import re
 from datetime import UTC, datetime
 
 import httpx
@@ -31,7 +32,7 @@ async def test_ready_names_the_check_that_fails(parts: Parts) -> None:
     [
         ("/nowhere", 404, "problem"),
         ("/api/v1/module-management/nowhere", 404, "problem"),
-        ("/docs", 404, "problem"),
+        ("/docs/nothing.js", 404, "problem"),
         ("/apis/other.dev/v1", 404, "Status"),
         ("/apis/modplane.dev/v1/gadgets", 404, "Status"),
         ("/api/v1/namespaces", 404, "Status"),
@@ -152,3 +153,14 @@ async def test_answers_are_not_cached_and_keep_their_text(parts: Parts) -> None:
     assert answer.headers["cache-control"] == "no-cache, private"
     assert answer.json()["spec"]["description"] == "Zürich 東京"
     assert datetime.fromisoformat(answer.json()["metadata"]["creationTimestamp"]).tzinfo == UTC
+
+
+async def test_the_docs_page_comes_from_here_and_from_nowhere_else(parts: Parts) -> None:
+    answer = await parts.client.get("/docs")
+    assert answer.headers["content-type"].startswith("text/html")
+    assert "script-src 'self'" in answer.headers["content-security-policy"]
+    assert "://" not in answer.text
+    files = re.findall(r'(?:src|href)="(docs/[^"]+)"', answer.text)
+    assert len(files) == 3
+    for name in files:
+        assert (await parts.client.get(f"/{name}")).status_code == 200

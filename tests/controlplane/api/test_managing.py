@@ -1,12 +1,17 @@
 """The management API, in the words of the seed."""
 
+import json
+import re
 from dataclasses import replace
 
 import pytest
 
-from controlplane.store.records import Contest
+from controlplane.api import modelling
+from controlplane.store.records import Contest, Record
 from controlplane.store.transactions import Transaction
 from schemas import paths
+from schemas.module import CircuitState
+from schemas.reports import Ailing, WorkerReport, WorkerStatus
 from tests.doubles.apiparts import Parts, module
 from tests.doubles.clock import FakeClock
 
@@ -63,7 +68,8 @@ async def test_status_is_found_by_either_spelling(parts: Parts, spelling: str) -
     assert body["name"] == "Orders"
     assert body["state"] == "discovered"
     assert body["path"] == "/api/v1/modules/v2/shop"
-    assert body["health"] == {"status": "unknown", "last_check": None, "message": "no worker has checked it yet"}
+    unknown = ("unknown", None, "no worker has checked it yet")
+    assert (body["health"]["status"], body["health"]["last_check"], body["health"]["message"]) == unknown
     assert body["conditions"][0]["type"] == "Valid"
     assert body["row_error"] is None
 
@@ -75,9 +81,14 @@ async def test_status_tells_health_and_what_stalls(parts: Parts) -> None:
         {"type": "Healthy", "status": "False", "reason": "Failing", "message": "no database", "lastTransitionTime": at},
         {"type": "Stalled", "status": "True", "reason": "ImportFailed", "message": "orders.py:3: no module x"},
     ]
-    await set_status(parts, "orders", state="ERROR", conditions=conditions)
+    counts = {"unhealthy": 2, "out": 1, "circuit": "open", "lastCheck": "2030-01-01T00:00:05Z"}
+    await set_status(parts, "orders", state="ERROR", conditions=conditions, health=counts)
     body = (await parts.client.get(f"{BASE}/modules/orders/status")).json()
-    assert body["health"] == {"status": "unhealthy", "last_check": at, "message": "no database"}
+    assert body["health"] == {
+        "status": "unhealthy", "last_check": "2030-01-01T00:00:05.000000Z", "since": at, "reason": "Failing",
+        "message": "no database", "unhealthy": 2, "out": 1, "circuit": "open",
+    }  # fmt: skip
+    assert (await parts.client.get(f"{BASE}/modules")).json()["modules"][0]["health"] == "unhealthy"
     assert (body["state"], body["error"]) == ("error", "orders.py:3: no module x")
 
 
@@ -210,15 +221,115 @@ async def test_nonsense_in_the_query_is_a_problem_document(parts: Parts, query: 
     assert answer.json()["errors"][0]["pointer"].startswith("/query/")
 
 
-async def test_the_management_api_describes_itself(parts: Parts) -> None:
+async def test_modules_are_chosen_by_label_and_namespace(parts: Parts) -> None:
+    await parts.apply(module("a", labels={"team": "x"}))
+    await parts.apply(module("b", labels={"team": "y"}, routing={"namespace": "shop"}))
+    for query, ids in (("label=team=x", ["a"]), ("label=team!=x", ["b"]), ("namespace=shop", ["b"]), ("label=no", [])):
+        found = (await parts.client.get(f"{BASE}/modules?{query}")).json()["modules"]
+        assert [each["module_id"] for each in found] == ids, query
+    assert (await parts.client.get(f"{BASE}/modules?label=a=b=c")).status_code == 400
+
+
+async def report(parts: Parts, name: str = "w0", *, lost: bool = False, **more: object) -> None:
+    """What the messaging room writes of a worker."""
+    now = parts.clock.now()
+    told = WorkerReport.model_validate({"id": name, "boot": "b", "started_at": now, "reported_at": now, **more})
+
+    def unit(tx: Transaction) -> None:
+        status = WorkerStatus(report=told, lost=lost).wire()
+        tx.put(Record("Worker", name, f"uid-{name}", 1, 0, tx.now, labels={"zone": "x"}, status=status))
+
+    await parts.store.write(unit)
+
+
+async def test_workers_are_listed_with_what_they_find_ailing(parts: Parts) -> None:
+    ailing = Ailing(module="orders", generation=1, since=parts.clock.now(), circuit=CircuitState.OPEN)
+    await report(parts, state="synced", ailing=[ailing], modules=3)
+    body = (await parts.client.get(f"{BASE}/workers")).json()
+    assert body["total"] == 1
+    (worker,) = body["workers"]
+    assert (worker["worker_id"], worker["state"], worker["modules"], worker["labels"]) == (
+        "w0",
+        "synced",
+        3,
+        {"zone": "x"},
+    )
+    assert worker["ailing"][0]["circuit"] == "open"
+
+
+async def test_the_system_is_healthy_when_everything_is(parts: Parts) -> None:
+    await report(parts, state="synced")
+    await parts.apply(module())
+    body = (await parts.client.get(f"{BASE}/system/health")).json()
+    assert (body["status"], body["reasons"]) == ("healthy", [])
+    assert (body["modules"], body["workers"]) == ({"discovered": 1}, {"synced": 1})
+
+
+async def test_a_module_or_worker_in_trouble_degrades_the_system(parts: Parts) -> None:
+    await report(parts, state="synced", lost=True)
+    await parts.apply(module())
+    stalled = [{"type": "Stalled", "status": "True", "reason": "ImportFailed", "message": "orders.py:3: no"}]
+    await set_status(parts, "orders", state="ERROR", conditions=stalled)
+    body = (await parts.client.get(f"{BASE}/system/health")).json()
+    assert body["status"] == "degraded"
+    assert body["reasons"] == ["worker w0: lost", "module orders: ImportFailed: orders.py:3: no"]
+
+
+async def test_a_broken_part_makes_the_system_unhealthy_and_it_still_answers(parts: Parts) -> None:
+    parts.checks["nats"] = {"ok": False, "reason": "nobody answers"}
+    assert (await parts.client.get(f"{BASE}/system/health")).json()["status"] == "unhealthy"
+    await parts.store.close()
+    answer = await parts.client.get(f"{BASE}/system/health")
+    assert answer.status_code == 200
+    body = answer.json()
+    assert (body["modules"], body["workers"]) == (None, None)
+    assert body["reasons"][1].startswith("store: the store is closed")
+    modelling.SystemHealth.model_validate(body)
+
+
+async def test_events_are_told_newest_first(parts: Parts) -> None:
+    await parts.apply(module("a"))
+    await parts.apply(module("b"))
+    events = (await parts.client.get(f"{BASE}/events")).json()["events"]
+    assert [event["module_id"] for event in events] == ["b", "a"]
+    assert len((await parts.client.get(f"{BASE}/events?module=a&limit=5")).json()["events"]) == 1
+
+
+async def test_every_answer_is_of_its_model(parts: Parts) -> None:
+    await parts.apply(module("my-orders", labels={"team": "x"}))
+    await report(parts, state="synced")
+    for path, model in (
+        ("/modules", modelling.ModuleList),
+        ("/modules/my_orders/status", modelling.ModuleDetail),
+        ("/modules/registration-history", modelling.Transitions),
+        ("/routing/conflicts", modelling.Conflicts),
+        ("/system/health", modelling.SystemHealth),
+        ("/workers", modelling.Workers),
+        ("/events", modelling.Transitions),
+    ):
+        answer = await parts.client.get(f"{BASE}{path}")
+        assert answer.status_code == 200, path
+        model.model_validate(answer.json())
+    modelling.Readiness.model_validate((await parts.client.get("/ready")).json())
+    modelling.Deletion.model_validate((await parts.client.delete(f"{BASE}/modules/my_orders")).json())
+
+
+async def test_the_api_describes_itself_with_examples_and_error_bodies(parts: Parts) -> None:
     document = (await parts.client.get("/openapi.json")).json()
-    assert set(document["paths"]) == {
-        f"{BASE}/modules",
-        f"{BASE}/modules/discover",
-        f"{BASE}/modules/metrics",
-        f"{BASE}/modules/registration-history",
-        f"{BASE}/modules/{{module_id}}",
-        f"{BASE}/modules/{{module_id}}/status",
-        f"{BASE}/modules/{{module_id}}/trace",
-        f"{BASE}/routing/conflicts",
-    }
+    assert {path.removeprefix(BASE) for path in document["paths"]} >= {
+        "/modules", "/modules/discover", "/modules/registration-history", "/modules/{module_id}",
+        "/modules/{module_id}/status", "/modules/metrics", "/routing/conflicts", "/system/health", "/workers",
+        "/events", "/health", "/ready", "/modules/system/info",
+    }  # fmt: skip
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            told = operation["responses"]
+            assert "$ref" in told["200"]["content"]["application/json"]["schema"], (path, method)
+            for code in (code for code in told if int(code) >= 400 and (path, code) != ("/ready", "503")):
+                problem = told[code]["content"]["application/problem+json"]
+                assert problem["example"]["status"] == int(code), (path, method)
+            assert ("security" in operation) is (path not in {"/health", "/ready"})
+    text = json.dumps(document)
+    assert "HTTPValidationError" not in text
+    refs = set(re.findall(r'"#/components/schemas/([^"]+)"', text))
+    assert refs <= set(document["components"]["schemas"])

@@ -10,7 +10,7 @@ from typing import Any
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from dataplane.gateway import assets
+from schemas.kits.apidocs import assets
 from tests.doubles.asgi import call
 
 PREFIX = "/api/v1/modules/v1"
@@ -136,7 +136,7 @@ async def test_the_docs_page_and_its_files_come_from_here_and_from_nowhere_else(
 
 
 def test_the_vendored_files_are_those_that_were_published() -> None:
-    folder = resources.files("dataplane.gateway") / "swagger"
+    folder = resources.files("schemas.kits.apidocs") / "swagger"
     record = assets.vendored()
     assert (record["package"], record["license"]) == ("swagger-ui-dist", "Apache-2.0")
     digests = {

@@ -1,4 +1,4 @@
-// Shows openapi.json of this worker; ?module=NAME shows one module. Nothing is loaded from elsewhere.
+// Shows openapi.json of this plane; of a worker ?module=NAME shows one module. Nothing is loaded from elsewhere.
 window.ui = SwaggerUIBundle({
   url: "openapi.json" + window.location.search,
   dom_id: "#routes",

@@ -1,8 +1,8 @@
 """The page ``/docs`` and what it is made of: Swagger UI from this package, never from elsewhere.
 
 Files have their version or digest in the name and may be cached for ever; the page names the present ones and is asked
-for each time.  Where the files come from and their digests: ``swagger/VENDORED.json``.  Called by
-`dataplane.gateway.pages`, in a thread.
+for each time.  Where the files come from and their digests: ``swagger/VENDORED.json``.  Used by both planes' pages; it
+reads files, so not on a serving loop.
 """
 
 import hashlib
@@ -12,9 +12,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import Final
-
-from schemas.meta import Json
+from typing import Any, Final
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
@@ -44,16 +42,16 @@ class Asset:
     headers: Headers
 
 
-def vendored() -> Json:
+def vendored() -> dict[str, Any]:
     """Where the files of others come from: package, version, licence, and each file's SHA-256."""
-    record: Json = json.loads(_place("swagger", "VENDORED.json").read_bytes())
+    record: dict[str, Any] = json.loads(_place("swagger", "VENDORED.json").read_bytes())
     return record
 
 
-def page() -> Asset:
-    """The page itself."""
+def page(title: str) -> Asset:
+    """The page itself; ``title`` is plain text without markup."""
     text = _place("docs.html").read_text(encoding="utf-8")
-    for word, name in _names().items():
+    for word, name in {**_names(), "title": title}.items():
         text = text.replace(f"{{{word}}}", name)
     return Asset(text.encode(), b"text/html; charset=utf-8", _PAGE)
 
@@ -88,4 +86,4 @@ def _names() -> dict[str, str]:
 
 
 def _place(*steps: str) -> Traversable:
-    return resources.files("dataplane.gateway").joinpath(*steps)
+    return resources.files("schemas.kits.apidocs").joinpath(*steps)
