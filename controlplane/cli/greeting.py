@@ -6,13 +6,13 @@ import shlex
 import shutil
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from controlplane.cli import client, endpoints, exits, printing
+from controlplane.cli import client, endpoints, exits, printing, touring
 from schemas.meta import Json
 from schemas.names import API_PREFIX, MODULES_PREFIX
 
@@ -51,7 +51,11 @@ class Guarded:
 
 
 def suggestions(
-    modules: list[Json], found: endpoints.Endpoints, data_dir: Path, guarded: Guarded | None = None
+    modules: list[Json],
+    found: endpoints.Endpoints,
+    data_dir: Path,
+    guarded: Guarded | None = None,
+    tour: Sequence[str] = (),
 ) -> list[str]:
     """What to type next."""
     opened = [
@@ -65,7 +69,10 @@ def suggestions(
     lines += [f"{program} get modules", f"{program} events -f", *_by_api(found)]
     broken = [module["metadata"]["name"] for module in modules if module.get("status", {}).get("state") == "ERROR"]
     lines += [f"{program} describe module {name}   # it is in ERROR" for name in broken[:_EXAMPLES]]
-    return ["Try, in another terminal:", *(f"  {line}" for line in lines), "Ctrl-C stops everything."]
+    shown = ["Try, in another terminal:", *(f"  {line}" for line in lines)]
+    if tour:
+        shown += ["Then tenants, a flag, and the audit trail of all that:", *(f"  {line}" for line in tour)]
+    return [*shown, "Ctrl-C stops everything."]
 
 
 def _guarded(route: Guarded | None, program: str) -> list[str]:
@@ -109,8 +116,10 @@ def guarded_route(document: Json, door: str) -> Guarded | None:
     return None
 
 
-async def greet(found: endpoints.Endpoints, data_dir: Path, told: Callable[[str], None]) -> None:
-    """Tell the addresses and what to try."""
+async def greet(
+    found: endpoints.Endpoints, data_dir: Path, told: Callable[[str], None], folder: Path | None = None
+) -> None:
+    """Tell the addresses and what to try; ``folder``: the modules path, which may have a tour."""
     modules = await asyncio.to_thread(_modules, found)
     lines = addresses(found, data_dir)
     if modules:
@@ -120,7 +129,8 @@ async def greet(found: endpoints.Endpoints, data_dir: Path, told: Callable[[str]
     else:
         lines.append("There are no modules yet: put one into the modules folder, or apply a manifest.")
     guarded = await asyncio.to_thread(_guarded_of, modules, found)
-    for line in [*lines, *suggestions(modules, found, data_dir, guarded)]:
+    tour = [] if folder is None or not modules else touring.lines(folder, found.data_plane, _program(data_dir))
+    for line in [*lines, *suggestions(modules, found, data_dir, guarded, tour)]:
         told(line)
 
 

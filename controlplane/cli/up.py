@@ -182,7 +182,7 @@ async def _run(system: supervising.System, modules: Path) -> int:
         system,
         told=lambda line: _say(f"modplane: {line}"),
         settled=lambda found: greeting.settled(found, modules),
-        greet=lambda found: greeting.greet(found, system.folder.path, _say),
+        greet=lambda found: greeting.greet(found, system.folder.path, _say, modules),
     ).run()
 
 

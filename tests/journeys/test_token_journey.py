@@ -1,6 +1,7 @@
 """What the README shows of tokens, line by line in a shell, and what the greeting of `modplane up` offers to type."""
 
 import asyncio
+import functools
 import re
 import shlex
 import subprocess
@@ -14,6 +15,7 @@ from controlplane.cli import endpoints, greeting
 from tests.doubles import pages
 from tests.doubles.pages import ROOT
 from tests.doubles.platform import Platform, running
+from tests.doubles.polling import until_sync
 
 pytestmark = pytest.mark.processes
 
@@ -49,7 +51,7 @@ def guarded_lines() -> list[tuple[list[str], str]]:
     for block in pages.blocks(README, "sh"):
         lines = block.text.replace("\\\n", " ").splitlines()
         for number, line in enumerate(lines):
-            if line.startswith("curl -i"):
+            if line.startswith("curl -i") and "#" not in line:
                 before = [each for each in lines[:number] if each.startswith("TOKEN=")]
                 found.append(([*before, line], lines[number + 1].removeprefix("# ")))
     return found
@@ -76,3 +78,64 @@ def test_what_up_offers_to_type_works(platform: Platform, tmp_path: Path) -> Non
     assert "HTTP/1.1 401 Unauthorized" in shell(platform, [refused], tmp_path)
     assert "HTTP/1.1 200 OK" in shell(platform, [token, allowed], tmp_path)
     assert (platform.data / "auth" / "development.pem").stat().st_mode & 0o777 == 0o600
+
+
+def readme_tour() -> list[str]:
+    """The tour as the README has it."""
+    (block,) = (block for block in pages.blocks(README, "sh") if "_tour" in block.text)
+    return block.text.splitlines()
+
+
+def printed_tour(platform: Platform) -> list[str]:
+    """The tour as `modplane up` prints it."""
+    told = [line.strip() for line in platform.output().splitlines()]
+    start = next(number for number, line in enumerate(told) if line.endswith("the audit trail of all that:"))
+    return told[start + 1 : told.index("Ctrl-C stops everything.", start)]
+
+
+def typed(line: str, tour: str) -> str:
+    """A printed line for a shell that has `modplane` on its path, with the folder of the tour at ``tour``."""
+    line = re.sub(r"(?:MODPLANE_DATA_DIR=\S+ )?[^\s($]*(?:modplane|main\.py) (apply|token|audit)", r"modplane \1", line)
+    return re.sub(r"[^\s($]+/_tour", tour, line)
+
+
+def test_the_tour_that_up_prints_is_the_readmes(platform: Platform) -> None:
+    def plain(line: str) -> str:
+        return re.sub(r"http://127\.0\.0\.1:\d+", "DOOR", typed(line, "_tour"))
+
+    assert [plain(line) for line in printed_tour(platform)] == [plain(line) for line in readme_tour()]
+
+
+@pytest.mark.slow
+def test_the_tour_shows_what_it_says_and_the_audit_trail_has_all_of_it(platform: Platform, tmp_path: Path) -> None:
+    """Every line is typed as it is printed; a call is repeated until a change has reached the worker."""
+    tokens: list[str] = []
+    for printed in printed_tour(platform):
+        line = typed(printed, str(platform.modules / "_tour"))
+        if line.startswith(("ADA=", "BOB=")):
+            tokens.append(line)
+        elif line.startswith("curl"):
+            until_sync(functools.partial(answered, platform, tmp_path, tokens, line), what=line, timeout=60.0)
+        elif " audit " in line:
+            until_sync(functools.partial(audited, platform, tmp_path, line), what=line, timeout=60.0)
+        else:
+            shell(platform, [line], tmp_path)
+    assert "records in" in shell(platform, ["modplane audit verify"], tmp_path)
+
+
+def answered(platform: Platform, folder: Path, tokens: list[str], line: str) -> bool:
+    """Whether a call comes to what its line says."""
+    status = line.rpartition("# ")[2][:3]
+    return f"HTTP/1.1 {status}" in shell(platform, [*tokens, line], folder)
+
+
+def audited(platform: Platform, folder: Path, line: str) -> bool:
+    """Whether the audit trail shows the five calls in their order."""
+    wanted = [
+        r"deny  401  NoCredentials  nobody",
+        r"allow 200  Allowed  ada of acme",
+        r"deny  403  NoAccess \(globex\)  bob of globex",
+        r"deny  403  FlagDisabled \(team-dashboard\)  ada of acme",
+        r"allow 200  Allowed  ada of acme",
+    ]
+    return re.search(r"(?s)" + ".*".join(wanted), shell(platform, [line], folder)) is not None
