@@ -77,11 +77,11 @@ FAILS = {
     ),
     "json exchanged": ("import sys, types\nsys.modules['json'] = types.ModuleType('json')", "HostChanged", "'json'"),
     "module of Python made up": (
-        "import sys, types\nsys.modules['cgitb'] = types.ModuleType('cgitb')",
+        "import sys, types\nsys.modules['sched'] = types.ModuleType('sched')",
         "HostChanged",
-        "sys.modules['cgitb']",
+        "sys.modules['sched']",
     ),
-    "module of Python forbidden": ("import sys\nsys.modules['cgitb'] = None", "HostChanged", "sys.modules['cgitb']"),
+    "module of Python forbidden": ("import sys\nsys.modules['sched'] = None", "HostChanged", "sys.modules['sched']"),
     "json patched": ("import json\njson.dumps = json.loads = None", "HostChanged", "json.dumps, json.loads"),
     "pydantic patched": (
         "import pydantic\npydantic.BaseModel.model_dump_json = lambda *a, **k: '{}'",
