@@ -1,6 +1,6 @@
 """How many calls of each organisation each module has let in: two additions on the way of a request, nothing else.
 
-Counted on the serving loop by `dataplane.gateway.dispatching`; told from the agent's thread by
+Counted on the serving loop by `dataplane.gateway.entering`; told from the agent's thread by
 `dataplane.agent.counting`.  Bounded by the accesses that there are, for only who was admitted is counted.
 """
 

@@ -6,7 +6,7 @@ it read, so a change of flags, accesses or revocations counts with the next requ
 warm.  Refusals are never remembered.  Only credentials in their one canonical form are ever believed, so no second
 spelling of a revoked token has a place here.
 
-Called by `dataplane.gateway.dispatching` on the serving loop, before any module code runs.
+Called by `dataplane.gateway.entering` on the serving loop, before any module code runs.
 """
 
 from collections import OrderedDict

@@ -8,7 +8,7 @@ dropped.
 
 Always: nothing that a module says reaches the wire unless it is one well-formed answer.  A call whose thread still
 works keeps its place until the thread is done, since a thread cannot be ended.  Limits are those of the `Served` that
-the call began with.  Used by `dataplane.gateway.dispatching`; on the serving loop only.
+the call began with.  Used by `dataplane.gateway.entering`; on the serving loop only.
 
 Sources: RFC 9110 sections 5.5, 5.6.2 and 8.6 and RFC 9112 section 6 (what an answer may hold), RFC 6455 section 7.4.
 """

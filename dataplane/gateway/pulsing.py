@@ -1,6 +1,6 @@
 """How one module does on this worker: how its calls end, whether its circuit is closed, what its last check said.
 
-Written on the serving loop by `dataplane.gateway.dispatching`, once per call, and by `dataplane.gateway.hosting`;
+Written on the serving loop by `dataplane.gateway.entering`, once per call, and by `dataplane.gateway.hosting`;
 read from the agent's thread, which sees whole numbers.  A generation has its own counts; a fresh instance of the same
 generation goes on with them.
 """

@@ -4,7 +4,7 @@ A FastAPI router tries its routes one after another, which costs more than a mic
 the route already, among the same routes in the same order, so the router is asked to try that one first; if it does
 not fit after all, the router searches as ever.  A module with middleware of its own gets no such hint, since its
 middleware may change the path on the way.  Installed by `dataplane.gateway.serving`, given by
-`dataplane.gateway.dispatching`.
+`dataplane.gateway.entering`.
 """
 
 from collections.abc import Iterable
