@@ -8,6 +8,7 @@ Called by `controlplane.messaging.messengers`; `Auditor` by the API, through its
 """
 
 import asyncio
+import contextlib
 from typing import Final
 
 import structlog
@@ -40,7 +41,7 @@ COPY_RECORDS: Final = 1_000
 """A chain that grew by so many records is copied at once."""
 _BATCHES: Final = 20
 _WAIT_SECONDS: Final = 3.0
-_ACK_SECONDS: Final = 30.0
+_ACK_SECONDS: Final = 10.0
 _TROUBLE: Final = (LinkError, NatsError, TimeoutError, OSError, buckets.GapError, errors.StoreError)
 
 
@@ -70,9 +71,13 @@ class Trailing:
             session = await self._link.session()
             try:
                 subscription = await self._bound(session)
-                while True:
-                    await self._take(session, subscription)
-                    failures = 0
+                try:
+                    while True:
+                        await self._take(session, subscription)
+                        failures = 0
+                finally:  # what the server would hand to nobody now would come again only much later
+                    with contextlib.suppress(NatsError, OSError):
+                        await subscription.unsubscribe()
             except _TROUBLE as trouble:
                 failures += 1
                 logger.info("audit trail interrupted", reason=f"{type(trouble).__name__}: {trouble}"[:200])
@@ -131,10 +136,10 @@ class Trailing:
                 pause.cancel()
 
 
-async def copies(link: NatsLink) -> list[Sealed] | None:
+async def copies(link: NatsLink, patience: float = CALL_SECONDS) -> list[Sealed] | None:
     """The checkpoints in the second place; None if it cannot be asked."""
     try:
-        found = await link.call(lambda session: buckets.read(session, names.BUCKET_CHECKPOINTS))
+        found = await link.call(lambda session: buckets.read(session, names.BUCKET_CHECKPOINTS), deadline=patience)
     except NotFoundError:
         return []
     except _TROUBLE:
@@ -151,14 +156,16 @@ async def copies(link: NatsLink) -> list[Sealed] | None:
 class Auditor:
     """The audit trail as the API asks it: the file, and the second place of its checkpoints."""
 
-    def __init__(self, archive: Archive, link: NatsLink) -> None:
+    def __init__(self, archive: Archive, link: NatsLink, *, patience: float = CALL_SECONDS) -> None:
+        """``patience``: seconds for which the second place is waited for."""
         self._archive = archive
         self._link = link
+        self._patience = patience
         self.find = archive.find
 
     async def verify(self) -> Json:
         """Walk along the whole trail; without NATS it is held against its own checkpoints only, and says so."""
-        elsewhere = await copies(self._link)
+        elsewhere = await copies(self._link, self._patience)
         found = await self._archive.verify(elsewhere or [])
         place = "NATS cannot be asked" if elsewhere is None else f"{len(elsewhere)} checkpoints on NATS"
         return {**found.wire(), "second_place": place}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +79,32 @@ def test_what_up_offers_to_type_works(platform: Platform, tmp_path: Path) -> Non
     assert "HTTP/1.1 401 Unauthorized" in shell(platform, [refused], tmp_path)
     assert "HTTP/1.1 200 OK" in shell(platform, [token, allowed], tmp_path)
     assert (platform.data / "auth" / "development.pem").stat().st_mode & 0o777 == 0o600
+
+
+def test_each_decision_is_exactly_one_record_and_nothing_else_is(platform: Platform) -> None:
+    reader = platform.cli("token", "create", "--sub", "rita", "--permission", "read_analytics").strip()
+    nobody = platform.cli("token", "create", "--sub", "nina").strip()
+    calls = {
+        "r-200": ("v1/analytics-core/dashboard/overview", reader, 200, ("allow", "Allowed", "rita")),
+        "r-403": ("v1/analytics-core/dashboard/overview", nobody, 403, ("deny", "PermissionMissing", "nina")),
+        "r-401": ("v1/analytics-core/dashboard/overview", "", 401, ("deny", "NoCredentials", None)),
+        "r-bad": ("v1/analytics-core/dashboard/overview", f"{reader[:-4]}AAAA", 401, ("deny", "SignatureWrong", None)),
+        "r-404": ("v1/analytics-core/nothing", reader, 404, None),
+        "r-open": ("v1/analytics-core/summary", reader, 200, None),
+    }
+    for request, (path, token, status, _) in calls.items():
+        headers = {"x-request-id": request} | ({"authorization": f"Bearer {token}"} if token else {})
+        assert platform.call(path, headers=headers).status_code == status
+    expected = {request: said for request, (*_, said) in calls.items() if said is not None}
+
+    def told() -> list[tuple[str, Any]]:
+        url = f"{platform.control}/api/v1/module-management/audit"
+        records = platform.admin.get(url, params={"limit": 1000}).json()["records"]
+        mine = [each for each in records if each.get("request", "").startswith("r-")]
+        return [(each["request"], (each["outcome"], each["reason"], each.get("subject"))) for each in mine]
+
+    until_sync(lambda: len(told()) >= len(expected), what="the records arrive")
+    assert sorted(told()) == sorted(expected.items())
 
 
 def readme_tour() -> list[str]:
