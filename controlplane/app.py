@@ -24,7 +24,7 @@ from controlplane.api import apps, authenticating, guarding, revoking
 from controlplane.audit import archives, sealing
 from controlplane.discovery import discovering, rows, watching
 from controlplane.inspection import inspecting
-from controlplane.messaging import comparing, messengers, steps, trailing
+from controlplane.messaging import asking, comparing, messengers, steps, trailing
 from controlplane.reconcile import fleet, leadership, locks, looping
 from controlplane.store import keeping, stores
 from controlplane.telemetry import measurements, tracing
@@ -49,7 +49,7 @@ each time for a busy event loop to give it back."""
 def main(arguments: Sequence[str]) -> int:
     """Serve until told to end; returns the exit code (1: could not start, the message says why and what to do)."""
     chosen = settings.load(arguments)
-    logs.configure(chosen.log_level, chosen.log_format)
+    logs.configure(chosen.log_level, chosen.log_format, tracing.bound)
     sys.setswitchinterval(_SWITCH_SECONDS)
     # nothing that is loaded by now ever goes: full collections walk over what came later only, and hold up writes less
     gc.collect()
@@ -227,6 +227,7 @@ class ControlPlane:
             book=self._archive.book,
             measured=self._engines.measured,
             last_check=self._engines.fleet.last_check,
+            tail=asking.Asking(self._link),
         )
         self._archive.start()
         self._guards.supervise(self._archive.run, "store audit records")

@@ -24,7 +24,8 @@ from dataplane.agent import agents, carrying
 from dataplane.gateway import auditing, dispatching, hosting, pages, providing, watching
 from dataplane.runtime import confiding, hosts, masking, sharing, turns
 from dataplane.settings import Settings, load
-from dataplane.telemetry import tracing
+from dataplane.telemetry import outputs, tracing
+from dataplane.telemetry.lines import Lines
 from schemas.kits import checks, endings, logs, recorders, spools
 from schemas.kits import tracing as kit
 from schemas.kits.chains import Chain
@@ -45,7 +46,8 @@ def main(arguments: list[str]) -> int:
     settings = load(arguments)
     masking.veil()
     module_secrets = confiding.Secrets.taken(os.environ, settings.secrets_dir)
-    logs.configure(settings.log_level, settings.log_format)
+    logs.configure(settings.log_level, settings.log_format, outputs.bound(settings.worker_id, sharing.whose))
+    written = outputs.install(sharing.whose, masking.mask.text)
     try:
         shared = _shared_socket(settings)
         guard = guards.make(settings, SystemClock(), shared)
@@ -57,7 +59,7 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write(f"modplane worker: {error}\n")
         return 1
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(Worker(settings, shared, own, guard, module_secrets).run())
+        return runner.run(Worker(settings, shared, own, guard, module_secrets, written.lines).run())
 
 
 def _shared_socket(settings: Settings) -> socket.socket:
@@ -76,8 +78,10 @@ class Worker:
         own: socket.socket,
         guard: guards.Guards,
         module_secrets: confiding.Secrets,
+        written: Lines,
     ) -> None:
         self._settings = settings
+        self._written = written
         self._secrets = module_secrets
         self._guards = guard
         self._shared = shared
@@ -152,6 +156,7 @@ class Worker:
             trusted=TrustedKeys(settings.trusted_keys),
             secrets=self._secrets,
             tracer=self._tracer,
+            written=self._written,
             audit=carrying.Source(settings.audit_folder, settings.worker_id, lambda: self._recorder.spool),
         )
 

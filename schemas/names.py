@@ -92,6 +92,16 @@ def metrics_subject(worker: str) -> str:
     return f"{SUBJECT_METRICS}.{worker}"
 
 
+def ask_subject(worker: str) -> str:
+    """Where a worker is asked."""
+    return f"modplane.ask.{worker}"
+
+
+def told_subject(worker: str) -> str:
+    """Where it answers."""
+    return f"modplane.told.{worker}"
+
+
 def steps_subject(worker: str) -> str:
     """Where a worker tells the steps of a change."""
     return f"{SUBJECT_STEPS}.{worker}"

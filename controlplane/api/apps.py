@@ -35,6 +35,7 @@ from controlplane.api import (
     overseeing,
     ports,
     resources,
+    tailing,
     tracing,
     watching,
 )
@@ -99,10 +100,11 @@ def create_app(
     auditor: ports.Auditor | None = None,
     book: noting.Book | None = None,
     last_check: ports.LastCheck = _unheard,
+    tail: ports.Tail | None = None,
 ) -> Api:
     """The API over a store.
 
-    ``auditor`` is asked for the audit trail; changes are noted in ``book``.
+    ``auditor`` is asked for the audit trail; changes are noted in ``book``.  ``tail`` asks workers for lines.
     ``callers`` tells who calls, ``measured`` what workers counted; ``allowed_hosts``: names under which callers may
     address this server.
     """
@@ -126,7 +128,7 @@ def create_app(
     )
     _add_probes(app, readiness, info)
     oversight = overseeing.Oversight(store, clock, readiness)
-    rooms = managing.Rooms(store, writer, discoverer, measured, oversight, last_check)
+    rooms = managing.Rooms(store, writer, discoverer, measured, oversight, last_check, tail or tailing.Nobody())
     app.include_router(managing.router(rooms))
     if auditor is not None:
         app.include_router(auditing.router(auditor))

@@ -27,6 +27,7 @@ from controlplane.api import (
     retracing,
     selecting,
     summarising,
+    tailing,
 )
 from controlplane.store import readings, stores
 from controlplane.store.records import Record
@@ -82,6 +83,7 @@ class Rooms:
     measured: measurements.Measurements
     oversight: overseeing.Oversight
     last_check: ports.LastCheck
+    tail: ports.Tail
 
 
 def router(rooms: Rooms) -> APIRouter:
@@ -100,6 +102,7 @@ def router(rooms: Rooms) -> APIRouter:
         _Operation("GET", "/events", oversight.events, modelling.Transitions, (422,)),
         _Operation("GET", "/modules/{module_id}/status", management.status, modelling.ModuleDetail, (404, 422)),
         _Operation("GET", "/modules/{module_id}/trace", management.trace, modelling.Trace, (404, 422)),
+        _Operation("GET", "/modules/{module_id}/logs", management.logs, modelling.ModuleLogs, (404, 422)),
         _Operation("DELETE", "/modules/{module_id}", management.delete, modelling.Deletion, (403, 404, 409, 422)),
     ):
         problems: dict[int | str, Any] = documenting.problems(*each.codes)
@@ -119,6 +122,7 @@ class Management:
         self._writer = rooms.writer
         self._discoverer = rooms.discoverer
         self._last_check = rooms.last_check
+        self._tail = rooms.tail
 
     async def discover(
         self,
@@ -220,6 +224,24 @@ class Management:
         """What the last change of a module took: every step with its time, on the control plane and on each worker."""
         name = names.object_name(module_id)
         return answering.answer(await self._store.read(lambda reading: retracing.told(reading, name)))
+
+    async def logs(
+        self,
+        module_id: ModuleId,
+        worker: Annotated[str, Query(description="Only of this worker.", max_length=63)] = "",
+        after: Annotated[
+            str,
+            Query(
+                description="What the asker has already: ``WORKER/BOOT:NUMBER`` of each worker, with commas between.",
+                pattern=tailing.CURSOR,
+                max_length=10_000,
+            ),
+        ] = "",
+    ) -> Response:
+        """What a module printed and logged last, by worker; asked of the workers now, and nothing of it is stored."""
+        name = names.object_name(module_id)
+        asked = await self._store.read(lambda reading: tailing.workers(reading, name, worker))
+        return answering.answer(await tailing.told(self._tail, name, asked, tailing.cursor(after)))
 
     async def conflicts(
         self,

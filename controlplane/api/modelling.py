@@ -247,10 +247,70 @@ class Metrics(RootModel[dict[str, dict[str, Any]]]):
     )  # fmt: skip
 
 
-class Trace(BaseModel):
+class TraceStep(Answer):
+    """One piece of work of a change."""
+
+    id: str = Field(examples=["b7ad6b7169203331"])
+    parent: str | None
+    """The step that it belongs to."""
+    name: str = Field(examples=["load"])
+    who: str = Field(examples=["w0"])
+    """``controlplane``, or the worker."""
+    start_ms: float = Field(examples=[12.5])
+    """Since the first step began."""
+    duration_ms: float = Field(examples=[41.2])
+    error: str | None
+
+
+class SlowestWorker(Answer):
+    """The worker that was done last."""
+
+    id: str = Field(examples=["w0"])
+    done_after_ms: float = Field(examples=[84.0])
+
+
+class Trace(Answer):
     """What the last change of a module took, step by step."""
 
-    model_config = ConfigDict(extra="allow")
+    module_id: str = Field(examples=["analytics_core"])
+    generation: int = Field(examples=[3])
+    trace_id: str = Field(examples=["0af7651916cd43dd8448eb211c80319c"])
+    began_at: datetime = Field(examples=[_AT])
+    duration_ms: float = Field(examples=[84.0])
+    slowest_worker: SlowestWorker | None
+    """Null: no worker has told yet."""
+    steps: list[TraceStep]
+
+
+class LogLine(Answer):
+    """One line of a module."""
+
+    number: int = Field(examples=[17])
+    at: datetime = Field(examples=[_AT])
+    level: str = Field(examples=["stdout"])
+    """``stdout``, ``stderr``, or the level of a log record."""
+    text: str = Field(examples=["12 rows loaded"])
+
+
+class WorkerLog(Answer):
+    """The lines of a module on one worker."""
+
+    id: str = Field(examples=["w0"])
+    boot: str = Field(examples=["5e0c6f1a"])
+    dropped: int = Field(examples=[0])
+    """Lines that were too many for the worker's log, since its start."""
+    last: int | None = Field(examples=[17])
+    """The number of the last line; null: there is none that the asker does not have."""
+    lines: list[LogLine]
+
+
+class ModuleLogs(Answer):
+    """What a module printed and logged last."""
+
+    module_id: str = Field(examples=["analytics_core"])
+    workers: list[WorkerLog]
+    silent: list[str]
+    """Workers that did not answer in time."""
 
 
 class AuditPage(Answer):

@@ -3,15 +3,16 @@
 `controlplane.app` hands in what fulfils them; tests hand in doubles.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
 from controlplane.audit.asking import Wanted
 from controlplane.writing import SourceResolver
+from schemas.lines import LineReport
 from schemas.meta import Json
 
-__all__ = ["Auditor", "Discoverer", "Info", "LastCheck", "Readiness", "SourceResolver"]
+__all__ = ["Auditor", "Discoverer", "Info", "LastCheck", "Readiness", "SourceResolver", "Tail"]
 
 Readiness: TypeAlias = Callable[[], Json]
 """Named checks: ``{"store": {"ok": true, "reason": "", "since": "…"}, …}``; ready when every one is ok."""
@@ -41,4 +42,12 @@ class Auditor(Protocol):
 
     async def verify(self) -> Json:
         """Walk along the whole trail, and hold it against the second place of its checkpoints."""
+        ...
+
+
+class Tail(Protocol):
+    """Who asks workers for what modules wrote last."""
+
+    async def lines(self, module: str, known: Mapping[str, tuple[str, int]]) -> list[LineReport]:
+        """The lines that each worker of ``known`` has after the given boot's line.  errors.Unreachable."""
         ...

@@ -30,6 +30,7 @@ class Traced:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        tracing.request_id.set(tracecontext.request_id(scope["headers"]))
         reads = scope["method"] in _READING
         if reads and (not tracing.book.tracer.on or b"watch=" in scope["query_string"]):
             await self._app(scope, receive, send)

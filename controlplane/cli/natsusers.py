@@ -52,7 +52,12 @@ class Users:
             User(self._public(CONTROL_PLANE), "", _control_plane_may(), (f"{INBOX}_{CONTROL_PLANE}.>", "modplane.>")),
             User(READER, self.password, _reader_may(), (f"{INBOX}.>", f"{names.SUBJECT_EVENTS}.>")),
             *(
-                User(self._public(name), "", _worker_may(name), (f"{INBOX}_{name}.>", names.SUBJECT_BEAT))
+                User(
+                    self._public(name),
+                    "",
+                    _worker_may(name),
+                    (f"{INBOX}_{name}.>", names.SUBJECT_BEAT, names.ask_subject(name)),
+                )
                 for name in self._workers
             ),
         ]

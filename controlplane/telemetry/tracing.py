@@ -28,6 +28,15 @@ LINKS_MAX: Final = 16
 
 current: Final[ContextVar[Traceparent | None]] = ContextVar("modplane_trace", default=None)
 """The span that runs here."""
+request_id: Final[ContextVar[str]] = ContextVar("modplane_request", default="")
+"""What the request that runs here is called (``x-request-id``, or a word of our own)."""
+
+
+def bound() -> dict[str, str]:
+    """What a line of the log says of the trace in which it is written."""
+    at, request = current.get(), request_id.get()
+    found = {} if at is None else {"trace_id": at.trace_id}
+    return {**found, "request_id": request} if request else found
 
 
 class Book:

@@ -34,11 +34,13 @@ from dataplane.agent import (
     standings,
     striking,
     suspecting,
+    telling,
     tracking,
 )
 from dataplane.agent.keeping import Place, Slot
 from dataplane.gateway import hosting, serving, tenants, watching
 from dataplane.runtime import building, confiding, hosts
+from dataplane.telemetry.lines import Lines
 from schemas import names
 from schemas.documents import DesiredDocument
 from schemas.kits.clocks import Clock, SystemClock
@@ -141,6 +143,7 @@ class Agent:
         report_seconds: float = reporting.INTERVAL_SECONDS,
         load_seconds: float = 30.0,
         tracer: Tracer = OFF,
+        written: Lines | None = None,
     ) -> None:
         """``audit``: what this boot has for the audit trail; its last record is there before `leave`."""
         self._identity = identity
@@ -157,6 +160,7 @@ class Agent:
         self._report_seconds = report_seconds
         self._load_seconds = load_seconds
         self._tracer = tracer
+        self._written = written or Lines()
         self._serving_loop = asyncio.get_running_loop()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._live, name="modplane-agent", daemon=True)
@@ -247,6 +251,7 @@ class Agent:
             self._trusted,
             reveal=self._reveal,
             tracer=self._tracer,
+            written=self._written,
             publish=self._publish,
             audit=self._audit,
             beat_seconds=self._beat_seconds,
@@ -285,6 +290,7 @@ class _Life:
         *,
         reveal: tenants.Reveal,
         tracer: Tracer,
+        written: Lines,
         publish: Callable[[Facts], None],
         audit: carrying.Source | None,
         beat_seconds: float,
@@ -298,6 +304,7 @@ class _Life:
         self._held = holding.Held(trusted)
         self._tasks = Tasks(clock)
         self._tracks = tracking.Tracks(link, self._tasks, tracer, worker=identity.id, boot=identity.boot)
+        self._telling = telling.Telling(link, clock, written, self._tasks, worker=identity.id, boot=identity.boot)
         self._follower = following.Follower(
             link, self._held, clock, changed=self._read, arrived=self._tracks.arrived, beat_seconds=beat_seconds
         )
@@ -376,6 +383,7 @@ class _Life:
         self._tasks.supervise(self._follower.run, "follow desired state")
         self._tasks.supervise(self._saver.run, "keep the last good state")
         self._tasks.supervise(self._reporter.run, "report")
+        self._tasks.supervise(self._telling.run, "tell lines")
         self._tasks.supervise(self._teller.run, "tell what was counted")
         if self._carrier is not None:
             self._tasks.supervise(self._carrier.run, "carry the audit trail")

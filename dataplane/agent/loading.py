@@ -20,7 +20,7 @@ import structlog
 from dataplane.agent.holding import Wanted
 from dataplane.errors import DataPlaneError, LoadFailed, StartFailed
 from dataplane.gateway import serving
-from dataplane.runtime import masking, turns
+from dataplane.runtime import masking, sharing, turns
 from schemas.kits.clocks import Clock
 
 logger = structlog.get_logger("dataplane.agent.loading")
@@ -95,7 +95,8 @@ class Loader:
 
     def _work(self, jobs: "queue.SimpleQueue[_Job | None]") -> None:
         while (job := jobs.get()) is not None:
-            with contextlib.nullcontext() if self._alone() else turns.short():
+            share = sharing.Share(job.module.desired.limits.max_threads, job.module.name)
+            with contextlib.nullcontext() if self._alone() else turns.short(), sharing.within(share):
                 outcome = self._outcome(job.module)
             try:
                 job.loop.call_soon_threadsafe(_deliver, job, outcome)

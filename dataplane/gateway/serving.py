@@ -172,7 +172,7 @@ class Served:
         self.trouble = trouble
         self.app: FastAPI | None = None if instance is None else instance.app
         self.state: dict[str, Any] = {}
-        self.share = sharing.Share(desired.limits.max_threads)
+        self.share = sharing.Share(desired.limits.max_threads, name)
         self.key = (desired.api_version, desired.namespace)
         self.prefix = desired.prefix()
         self.measured: dict[str, meters.Methods] = {}

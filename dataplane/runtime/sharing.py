@@ -18,9 +18,11 @@ from anyio import CapacityLimiter, WouldBlock
 class Share:
     """How many threads one module instance may use at once."""
 
-    __slots__ = ("_limiter", "_most")
+    __slots__ = ("_limiter", "_most", "module")
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, module: str = "") -> None:
+        self.module = module
+        """Whose share it is."""
         self._most = most
         self._limiter: CapacityLimiter | None = None
 
@@ -38,6 +40,12 @@ class Share:
 
 current: Final[ContextVar[Share | None]] = ContextVar("modplane_thread_share", default=None)
 """On whose behalf a task runs; None: the host's own."""
+
+
+def whose() -> str:
+    """The module on whose behalf this task runs; empty: the host's own."""
+    share = current.get()
+    return "" if share is None else share.module
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from schemas.kits.tracing import Kind, Tracer
 SPAN: Final = "modplane.span"
 """The scope's key of the request's `Call`; absent when it is not recorded."""
 _POSITION: Final = "modplane.trace"
+_REQUEST: Final = "modplane.request"
 SPANS_MAX: Final = 64
 """Spans of one request that a module may make; more are counted on the request's span."""
 ATTRIBUTES_MAX: Final = 16
@@ -47,6 +48,14 @@ def position(scope: Scope) -> Carried:
         if known.parent is None:
             known = known._replace(parent=tracecontext.start())
         scope[_POSITION] = known
+    return known
+
+
+def request_id(scope: Scope) -> str:
+    """What a caller calls its request (``x-request-id``), if that is a word; else a word of our own."""
+    known: str | None = scope.get(_REQUEST)
+    if known is None:
+        known = scope[_REQUEST] = tracecontext.request_id(scope["headers"])
     return known
 
 

@@ -5,16 +5,24 @@ Called once by each plane's `app`, before anything is logged.
 
 import logging
 import sys
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import Any
 
 import structlog
 
 from schemas.kits.options import LogFormat, LogLevel
 
+Bound = Callable[[], Mapping[str, str]]
+"""What every line says beside its own words, asked where and when it is written."""
 
-def configure(level: LogLevel = LogLevel.INFO, style: LogFormat = LogFormat.CONSOLE) -> None:
+
+def configure(
+    level: LogLevel = LogLevel.INFO, style: LogFormat = LogFormat.CONSOLE, bound: Bound | None = None
+) -> None:
     """Send structlog's and the standard library's records through one pipeline to standard error."""
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
+        *([] if bound is None else [_binding(bound)]),
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
@@ -45,3 +53,12 @@ def configure(level: LogLevel = LogLevel.INFO, style: LogFormat = LogFormat.CONS
     root.setLevel(level.upper())
     for noisy in ("alembic", "httpcore", "httpx", "nats", "uvicorn"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _binding(bound: Bound) -> structlog.types.Processor:
+    def bind(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+        for name, value in bound().items():
+            event.setdefault(name, value)
+        return event
+
+    return bind

@@ -25,6 +25,7 @@ BAGGAGE_BYTES_MAX: Final = 8192
 
 _OWS: Final = " \t"
 _PARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
+_WORD: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 _NO_TRACE: Final = "0" * 32
 _NO_SPAN: Final = "0" * 16
 _STATE_KEY: Final = re.compile(r"[a-z0-9][a-z0-9_\-*/@]{0,255}")
@@ -145,6 +146,12 @@ def read(headers: Iterable[tuple[bytes, bytes]]) -> Carried:
     return Carried(
         parent, read_tracestate(states) if parent is not None and states else (), read_baggage(bags) if bags else ()
     )
+
+
+def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:
+    """What a caller calls its request (``x-request-id``), if that is a word; else one of our own."""
+    given = next((value for name, value in headers if name == b"x-request-id"), b"")
+    return given.decode() if _WORD.fullmatch(given) else secrets.token_hex(8)
 
 
 def write(carried: Carried) -> dict[str, str]:

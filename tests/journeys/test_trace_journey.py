@@ -114,6 +114,62 @@ def test_a_request_goes_on_in_its_client_s_trace(change: str, platform: Platform
     assert spans["handle"]["parent"] == spans[route]["id"]
 
 
+TALKER = """import logging
+import sys
+import threading
+
+from fastapi import APIRouter
+
+from dataplane.sdk import BaseModuleRouter, ModuleMetadata, require_module_auth
+
+print("imported")
+
+
+class Talker(BaseModuleRouter):
+    metadata = ModuleMetadata(module_id="talker", version="1.0.0")
+
+    def on_startup(self):
+        print("started", file=sys.stderr)
+
+    def register_routes(self, router: APIRouter) -> None:
+        @router.get("/say")
+        @require_module_auth("NONE")
+        def say(word: str):
+            logging.getLogger(__name__).warning("asked for %s", word)
+            thread = threading.Thread(target=lambda: print("in a thread", word))
+            thread.start()
+            thread.join()
+            return 1 / 0 if word == "fail" else word
+"""
+
+
+def test_what_a_module_writes_is_shown_by_module_and_worker(change: str, platform: Platform) -> None:
+    (platform.modules / "talker.py").write_text(TALKER)
+    made = {**MODULE, "metadata": {"name": "talker"}}
+    made["spec"] = {**MODULE["spec"], "entryPoint": "talker:Talker", "source": {"path": "talker"}}
+    answer = platform.admin.post(f"{platform.control}/apis/modplane.dev/v1/modules", json=made)
+    assert answer.status_code == 201, answer.text
+    platform.wait_state("talker", "ACTIVE", timeout=60.0)
+    own = platform.refresh()[1]
+    assert httpx.get(f"{own}/api/v1/modules/v1/talker/say?word=hello").json() == "hello"
+    assert httpx.get(f"{own}/api/v1/modules/v1/talker/say?word=fail").status_code == 500
+    everywhere = platform.cli("logs", "talker")
+    for worker in ("w0", "w1"):
+        assert f"  {worker}  stdout    imported\n" in everywhere
+        assert f"  {worker}  stderr    started\n" in everywhere
+    lines = platform.cli("logs", "talker", "--worker", "w1")
+    assert "  w0  " not in lines
+    for words in ("warning   asked for hello", "stdout    in a thread hello", "ZeroDivisionError: division by zero"):
+        assert words in lines
+    log = "".join(path.read_text(errors="replace") for path in (platform.data / "logs").iterdir())
+    (printed,) = [line for line in log.splitlines() if "module output" in line and "in a thread hello" in line]
+    assert "module=talker" in printed
+    assert "worker=w1" in printed
+    (asked,) = [line for line in log.splitlines() if "asked for hello" in line]
+    for words in ("module=talker", "worker=w1", "trace_id=", "request_id="):
+        assert words in asked
+
+
 def test_the_information_page_says_what_became_of_spans(change: str, platform: Platform) -> None:
     shown = httpx.get(f"{platform.refresh()[0]}/modules/system/info").json()["tracing"]
     assert (shown["enabled"], shown["dropped"], shown["failed"]) == (True, 0, 0)
