@@ -21,15 +21,17 @@ EVENT_SECONDS: Final = 7 * 24 * 3600
 """How long events are kept, on NATS as in the outbox."""
 EVENT_BYTES: Final = 256 * 1024 * 1024
 """The events stream refuses new events beyond this; they wait in the outbox."""
-AUDIT_BYTES: Final = 256 * 1024 * 1024
+AUDIT_BYTES: Final = 64 * 1024 * 1024
 """The audit stream refuses more beyond this; it waits in the workers' spools."""
+LEAST_BYTES: Final = 8 * 1024 * 1024
+"""The smallest a stream is made where the server has less room than is asked for."""
 REPEAT_SECONDS: Final = 3600
 """For how long the server itself drops a repeated event id."""
 MARKER_SECONDS: Final = 60
 """How long the sign of an expired worker report is kept."""
 METRICS_SECONDS: Final = 7 * 24 * 3600
 """How long counts wait for a control plane."""
-METRICS_BYTES: Final = 128 * 1024 * 1024
+METRICS_BYTES: Final = 32 * 1024 * 1024
 """How much of them waits."""
 
 _NAME_IN_USE: Final = 10058
@@ -110,7 +112,7 @@ async def ensure(session: Session, config: StreamConfig) -> buckets.BucketInfo:
             await _keep(session, config)
         elif error.err_code == _NAME_IN_USE:
             logger.warning("stream differs, setting it right", stream=config.name)
-            await during(session, session.js.update_stream(config), CALL_SECONDS)
+            await _keep(session, config)
         else:
             raise
     found = await buckets.stream_info(session, config.name)
@@ -120,9 +122,27 @@ async def ensure(session: Session, config: StreamConfig) -> buckets.BucketInfo:
 
 
 async def _keep(session: Session, config: StreamConfig) -> None:
-    """There is no room to make a stream: one that stands has its room already."""
+    """One that stands is set right, or stays as small as it is; one that does not is made as large as there is room."""
     try:
         await during(session, session.js.update_stream(config), CALL_SECONDS)
     except NotFoundError:
-        logger.error("NATS has no room for a stream, free disk space", stream=config.name, bytes=config.max_bytes)
-        raise
+        await _make_smaller(session, config)
+    except APIError as error:
+        if error.err_code != _NO_ROOM:
+            raise
+
+
+async def _make_smaller(session: Session, config: StreamConfig) -> None:
+    size = (config.max_bytes or 0) // 2
+    while size >= LEAST_BYTES:
+        try:
+            await during(session, session.js.add_stream(config.evolve(max_bytes=size)), CALL_SECONDS)
+        except APIError as error:
+            if error.err_code != _NO_ROOM:
+                raise
+            size //= 2
+        else:
+            logger.warning("NATS has little room, a stream is smaller than usual", stream=config.name, bytes=size)
+            return
+    logger.error("NATS has no room for a stream, free disk space", stream=config.name, bytes=LEAST_BYTES)
+    raise APIError(code=500, err_code=_NO_ROOM, description=f"no room for {config.name}; free disk space")
