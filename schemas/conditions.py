@@ -17,6 +17,8 @@ DEPENDENCIES_READY: Final = "DependenciesReady"
 REGISTERED: Final = "Registered"
 PROGRAMMED: Final = "Programmed"
 BAKED: Final = "Baked"
+APPLIED: Final = "Applied"
+"""Of flags, organisations, accesses and revocations: every worker that counts goes by this generation."""
 HEALTHY: Final = "Healthy"
 READY: Final = "Ready"
 SOURCE_CURRENT: Final = "SourceCurrent"
@@ -38,6 +40,7 @@ ORDER: Final = (
     BAKED,
     HEALTHY,
     READY,
+    APPLIED,
     SOURCE_CURRENT,
     ROUTES_CONTESTED,
     ROUTES_OVERLAP,

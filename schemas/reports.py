@@ -36,9 +36,13 @@ class Pending(Model):
 
 
 class Rejected(Model):
-    """A module whose latest document this worker refused for good (until code, configuration or host change)."""
+    """A module whose latest document this worker refused for good (until code, configuration or host change).
+
+    Of other kinds, a document that cannot be believed or read.
+    """
 
     module: str
+    """Its name; of other kinds the key, such as ``flag.beta``."""
     generation: int
     reason: str
     message: str

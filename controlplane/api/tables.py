@@ -127,6 +127,13 @@ def _workers(document: Json, _: datetime) -> str:
     return f"{counts.get('applied', 0)}/{counts.get('desired', 0)}"
 
 
+def _confirmed(document: Json, now: datetime) -> str:
+    """On how many workers the newest generation holds; empty until that is known."""
+    status = document.get("status", {})
+    current = status.get("observedGeneration") == document["metadata"].get("generation")
+    return _workers(document, now) if current and "workers" in status else ""
+
+
 def _reason(document: Json, _: datetime) -> str:
     """Why the module is not ready, in one word; empty when it is."""
     known = _conditions(document)
@@ -174,6 +181,7 @@ _COMPUTED: Final[dict[str, Callable[[Json, datetime], str | int]]] = {
     "@ready": _ready,
     "@path": _path,
     "@workers": _workers,
+    "@confirmed": _confirmed,
     "@reason": _reason,
     "@pending": lambda document, _: len(_report(document).get("pending", ())),
     "@rejected": lambda document, _: len(_report(document).get("rejected", ())),

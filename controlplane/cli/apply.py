@@ -10,7 +10,7 @@ from pathlib import Path
 import click
 
 from controlplane.cli import client, exits, manifests, options, printing, pruning, waiting
-from schemas import names
+from schemas import conditions, kinds, names
 from schemas.meta import Json
 
 
@@ -27,7 +27,7 @@ from schemas.meta import Json
 )
 @options.files
 @click.option(
-    "--wait/--no-wait", default=False, help="Wait until each Module is ACTIVE; a lasting error ends the wait."
+    "--wait/--no-wait", default=False, help="Wait until Modules are ACTIVE, other objects applied by every worker."
 )
 @options.timeout("60s")
 @click.option("--force", is_flag=True, help="Take over fields that another manager owns.")
@@ -94,10 +94,17 @@ def _sent(api: client.Client, good: list[manifests.Manifest], *, force: bool, dr
 
 
 def _await(items: list[Json], api: client.Client, until: float) -> None:
-    modules = [item for item in items if item["kind"] == "Module"]
-    targets = {item["metadata"]["name"]: waiting.Target.of_applied(item) for item in modules}
-    told = waiting.announce("modules", "is ACTIVE")
-    waiting.until(api, "modules", targets, waiting.in_state("ACTIVE"), deadline=until, told=told)
+    """Until Modules are ACTIVE, and every worker goes by the rest."""
+    of_kind: dict[str, list[Json]] = {}
+    for item in items:
+        of_kind.setdefault(item["kind"], []).append(item)
+    for kind, some in of_kind.items():
+        plural = kinds.BY_NAME[kind].plural
+        active = plural == "modules"
+        goal = waiting.in_state("ACTIVE") if active else waiting.with_condition(conditions.APPLIED, "True")
+        told = waiting.announce(plural, "is ACTIVE" if active else "is applied by every worker")
+        targets = {item["metadata"]["name"]: waiting.Target.of_applied(item) for item in some}
+        waiting.until(api, plural, targets, goal, deadline=until, told=told)
 
 
 def refusal(manifest: manifests.Manifest, error: Json) -> list[str]:

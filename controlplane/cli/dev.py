@@ -22,7 +22,7 @@ from controlplane.cli import exits, options, planes
         "modplane dev modules --port 0",
         "modplane dev pricing.py --no-auth",
         "modplane dev pricing.py --sub ada --permission read_prices --flag new_prices",
-        'modplane dev pricing.py --sub ada --org acme --org-config \'{"currency": "EUR"}\' --flag limit=20',
+        'modplane dev pricing.py --sub ada --org acme --org-config \'{"currency":"EUR"}\' --flag limit=20',
     ),
 )
 @click.argument("path", type=click.Path(path_type=Path))

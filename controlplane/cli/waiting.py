@@ -206,11 +206,12 @@ def _label(plural: str, name: str) -> str:
 
 
 def _standing(item: Json) -> str:
-    return f"{item.get('status', {}).get('state', 'no state yet')}; waits for {waits_for(item)}"
+    state = item.get("status", {}).get("state")
+    return f"{state}; waits for {waits_for(item)}" if state else f"waits for {waits_for(item)}"
 
 
 def waits_for(item: Json) -> str:
-    """What stands between a Module and Ready, as its conditions tell it; ``nothing`` when it is Ready."""
+    """What stands between a Module and Ready, another object and Applied; ``nothing`` when it is there."""
     conditions = {each["type"]: each for each in item.get("status", {}).get("conditions", [])}
     for kind in ("Deleting", "Suspended", "Stalled"):
         if conditions.get(kind, {}).get("status") == "True":
@@ -220,7 +221,9 @@ def waits_for(item: Json) -> str:
     for kind in ("Valid", "RoutesAccepted", "DependenciesReady", "Registered", "Programmed", "Healthy"):
         if kind in conditions and conditions[kind]["status"] != "True":
             return _because(conditions[kind])
-    return _because(conditions["Ready"]) if "Ready" in conditions else "its first reconcile"
+    if "Applied" in conditions and conditions["Applied"]["status"] != "True":
+        return _because(conditions["Applied"])
+    return _because(conditions["Ready"]) if "Ready" in conditions else "the control plane's first look"
 
 
 def _because(condition: Json) -> str:

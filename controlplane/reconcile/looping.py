@@ -19,7 +19,7 @@ from random import Random
 import structlog
 
 from controlplane import errors
-from controlplane.reconcile import acting, deciding, examining, fleet, forwarding, loading, waking
+from controlplane.reconcile import acting, confirming, deciding, examining, fleet, forwarding, loading, waking
 from controlplane.reconcile.facts import Action, Decision, Facts
 from controlplane.reconcile.queueing import Priority, WorkQueue
 from controlplane.store.readings import Reading
@@ -73,6 +73,7 @@ class Reconciler:
         self._examiner = examining.Examiner(
             inspector, clock, Backoff(base=1.0, cap=60.0, source=self._rng), code_root, self._inspected
         )
+        self._confirmer = confirming.Confirmer(store, clock, workers, epoch)
         self._memory = waking.Memory()
         self._deleting: dict[str, tuple[str, float]] = {}
         self._membership = asyncio.Event()
@@ -107,6 +108,7 @@ class Reconciler:
                 tasks.create_task(self._fleet.watch())
                 tasks.create_task(self._relist())
                 tasks.create_task(self._recount())
+                tasks.create_task(self._confirmer.run())
                 for _ in range(WORKERS):
                     tasks.create_task(self._work())
         finally:
@@ -136,6 +138,7 @@ class Reconciler:
 
     def _heard(self, batch: Batch) -> None:
         """A commit: wake whom it concerns."""
+        self._confirmer.heard(batch)
         last = {change.name: change for change in batch.changes if change.kind == "Module"}
         rows = {row.name: row for row in batch.desired if row.kind == "Module"}
         for change in batch.changes:
@@ -169,9 +172,11 @@ class Reconciler:
             self._wake_all(self._memory.awaiting_claims)
 
     def _fleet_moved(self, names: frozenset[str] | None) -> None:
+        self._confirmer.moved()
         self._wake_all(self._memory.awaiting_fleet if names is None else names & self._memory.known)
 
     def _fleet_progressed(self, before: fleet.Order, after: fleet.Order, loading: frozenset[str]) -> None:
+        self._confirmer.moved()
         for name, order in self._memory.reached(before, after):
             if name in loading:
                 continue  # its worker has the document, not yet the module: the next report tells
@@ -179,6 +184,7 @@ class Reconciler:
             self.queue.add(name, Priority.WAKE, patience)
 
     def _membership_moved(self) -> None:
+        self._confirmer.moved()
         self._wake_all(self._memory.awaiting_fleet)
         self._membership.set()
 

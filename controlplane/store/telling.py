@@ -163,6 +163,13 @@ class Board:
         return tenant
 
 
+def key_of(record: Record) -> str:
+    """The key of the desired set under which workers are told of an object of one of `KINDS`."""
+    if record.kind in _ALONE:
+        return _ALONE[record.kind][0](record.name)
+    return names.organisation_key(_organisation_of(record) if record.kind == ACCESS else record.name)
+
+
 def untold(reading: Reading) -> list[Record]:
     """The objects of which workers are not told as they should be: for a store from before they were told of them."""
     rows = {row.key: row for row in reading.desired()}

@@ -522,7 +522,7 @@ class _Life:
                 message=each.message,
             )
             for each in self._held.refused
-            if each.key.startswith(prefix)
+            if each.key != names.KEY_HEAD
         ]
         return [*self._applier.rejected(), *refused]
 

@@ -110,6 +110,24 @@ def test_an_organisation_with_access_gets_its_configuration_and_another_is_refus
     assert statuses(platform, "/monthly", token(platform, "eve")) == [403, 403]
 
 
+def test_what_is_said_to_be_applied_counts_on_every_worker(platform: Platform) -> None:
+    """No poll: an answer of a worker that did not go by it yet would be seen."""
+    ann = token(platform, "ann", "acme")
+    wait(platform, "/monthly", ann, 200)
+    for variant, status in [("on", 200), ("off", 403)]:
+        text = flag(overrides={"organisations": [{"key": "acme", "variant": variant}]})
+        said = platform.cli("apply", "--wait", "-f", "-", stdin=text)
+        assert "forecast is applied by every worker" in said
+        assert statuses(platform, "/forecast", ann) == [status, status]
+    found = platform.object("featureflags", "forecast")
+    assert found is not None
+    assert found["status"]["observedGeneration"] == found["metadata"]["generation"]
+    assert (found["status"]["workers"]["applied"], found["status"]["workers"]["desired"]) == (2, 2)
+    assert "2/2" in platform.cli("get", "flags")
+    names = ("organisation/acme", "organisation/globex", "access/acme--reports", "flag/forecast")
+    platform.cli("wait", *names, "--for=condition=Applied", timeout=90)
+
+
 def test_a_flag_switches_a_route_off_and_on_while_its_caller_is_remembered(platform: Platform) -> None:
     ann = token(platform, "ann", "acme")
     wait(platform, "/monthly", ann, 200)
@@ -121,7 +139,8 @@ def test_a_flag_switches_a_route_off_and_on_while_its_caller_is_remembered(platf
     platform.cli("apply", "-f", "-", stdin=flag(defaultVariant="on"))
     wait(platform, "/forecast", ann, 200)
     shown = platform.cli("get", "flags").splitlines()
-    assert shown[0].split() == ["NAME", "STATE", "KILLED", "DEFAULT", "ROLLOUT", "OVERRIDES", "AGE"]
+    columns = ["NAME", "STATE", "KILLED", "DEFAULT", "ROLLOUT", "OVERRIDES", "WORKERS", "AGE"]
+    assert shown[0].split() == columns
     assert shown[1].split()[:4] == ["forecast", "ENABLED", "false", "on"]
     refused = platform.cli("delete", "flag", "forecast", check=3)
     assert "is required by Module reports" in refused

@@ -57,8 +57,15 @@ def test_a_flag_shows_its_rollout_and_the_overrides_in_force() -> None:
     spec = {"state": "ENABLED", "killSwitch": False, "defaultVariant": "off", "overrides": {"users": overrides},
             "rollout": {"percentage": 12.5, "bucketBy": "organisation"}, "targeting": {"var": "x"}}  # fmt: skip
     row = tables.cells(kinds.BY_NAME["FeatureFlag"], {"metadata": {"name": "beta"}, "spec": spec}, NOW)
-    assert row[:6] == ["beta", "ENABLED", False, "off", "12.5% of organisations", 2]
-    assert row[7] == "yes"
+    assert row[:7] == ["beta", "ENABLED", False, "off", "12.5% of organisations", 2, ""]
+    assert row[8] == "yes"
+
+
+@pytest.mark.parametrize(("observed", "text"), [(2, "1/2"), (1, "")])
+def test_on_how_many_workers_the_newest_generation_of_a_flag_holds(observed: int, text: str) -> None:
+    status = {"observedGeneration": observed, "workers": {"desired": 2, "applied": 1}}
+    document = {"metadata": {"name": "beta", "generation": 2}, "spec": {}, "status": status}
+    assert tables.cells(kinds.BY_NAME["FeatureFlag"], document, NOW)[6] == text
 
 
 @pytest.mark.parametrize(
