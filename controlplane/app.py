@@ -301,6 +301,7 @@ class ControlPlane:
             "nats": {"connected": self._link.connected, "sessions": self._link.generation},
             "certificate": {"ends": now_text(self._shown.ends)} if self._shown else None,
             "tracing": tracing.book.wire(),
+            "audit": self._archive.recorder.wire(),
             "startedAt": now_text(self._started),
             "pid": os.getpid(),
         }

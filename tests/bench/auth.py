@@ -1,8 +1,9 @@
 """What it costs to know a caller: a remembered decision, a token verified anew, and what does not grow.
 
-Three tables.  In one process, by CPU time: a remembered decision beside bare python-jose, which gets a key that was
+Tables.  In one process, by CPU time: a remembered decision beside bare python-jose, which gets a key that was
 made ready.  In a worker, by the server's CPU clock per request: the same handler open, guarded, and guarded with a
-flag.  And what a million decisions leave behind.
+flag.  What a million decisions leave behind.  And what
+the audit trail adds (`tests.bench.audit`).
 """
 
 import asyncio
@@ -24,7 +25,7 @@ from dataplane.gateway.standing import Standing
 from schemas.flag import FlagDefinition
 from schemas.kits.clocks import SystemClock
 from schemas.kits.tokens.verifying import Verifier
-from tests.bench import dispatch
+from tests.bench import audit, dispatch
 from tests.bench.tables import median, table
 from tests.doubles import issuers
 from tests.doubles.asgi import http_scope
@@ -73,7 +74,8 @@ FLAG = {
 
 def run(folder: Path) -> str:
     """The tables."""
-    return "".join([asyncio.run(_in_process()), _in_a_worker(folder), asyncio.run(_what_grows())])
+    parts = [asyncio.run(_in_process()), _in_a_worker(folder), asyncio.run(_what_grows()), audit.run(folder)]
+    return "".join(parts)
 
 
 class _Gate:
