@@ -7,9 +7,13 @@ Called by the handlers of `resources`, `changing` and `watching`.
 import base64
 import binascii
 import json
+import re
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Annotated, TypeAlias
 
+from fastapi import Query
+from pydantic import BeforeValidator
 from starlette.requests import Request
 
 from controlplane import errors, intaking
@@ -19,6 +23,29 @@ from schemas import kinds, names
 from schemas.meta import Json
 
 MAX_LIMIT = 100_000
+
+
+def _written(moment: object) -> object:
+    """A moment in words: a bare number, which pydantic takes for seconds, is none."""
+    if isinstance(moment, str) and not re.match(r"\d{4}-\d\d-\d\d", moment):
+        raise ValueError("write a moment as RFC 3339 has it, such as 2030-01-01T12:00:00Z")
+    return moment
+
+
+Moment: TypeAlias = Annotated[datetime, BeforeValidator(_written)]
+"""A moment of the query (RFC 3339); one without a zone is UTC."""
+
+_KEY = r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?"
+_VALUE = r"[-A-Za-z0-9_.]*"
+_CLAUSE = rf"(!?{_KEY}|{_KEY}(=|==|!=){_VALUE}|{_KEY} (in|notin) \({_VALUE}(,{_VALUE})*\))"
+Labels: TypeAlias = Annotated[
+    str,
+    Query(
+        description="A selector as in Kubernetes: ``team=insights``, ``team in (a,b)``, ``!old``.",
+        pattern=rf"^({_CLAUSE}(,{_CLAUSE})*)?$",
+        max_length=1000,
+    ),
+]
 
 
 @dataclass(frozen=True, slots=True)

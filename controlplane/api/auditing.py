@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from controlplane.api import answering, documenting, modelling, ports
+from controlplane.api import answering, asking, documenting, modelling, ports
 from controlplane.audit.asking import Wanted
 from schemas import audit, names
 
@@ -19,10 +19,10 @@ _Word = Annotated[str, Query(max_length=audit.TEXT_MAX)]
 def router(auditor: ports.Auditor) -> APIRouter:
     """The routes below ``/api/v1/module-management/audit``."""
     routes = APIRouter(prefix=f"{names.MANAGEMENT_PREFIX}/audit", tags=["audit"])
-    asking = Audit(auditor)
+    audits = Audit(auditor)
     for path, endpoint, model, codes in (
-        ("", asking.records, modelling.AuditPage, (422,)),
-        ("/verification", asking.verification, modelling.AuditVerification, ()),
+        ("", audits.records, modelling.AuditPage, (422,)),
+        ("/verification", audits.verification, modelling.AuditVerification, ()),
     ):
         problems = documenting.problems(*codes)
         routes.add_api_route(path, endpoint, methods=["GET"], response_model=model, responses=problems)
@@ -43,8 +43,8 @@ class Audit:
         outcome: Annotated[str, Query(pattern=f"^({'|'.join(audit.OUTCOMES)})?$")] = "",
         kind: Annotated[str, Query(pattern=f"^({'|'.join(audit.KINDS)})?$")] = "",
         writer: _Word = "",
-        since: Annotated[datetime | None, Query(description="From this moment on.")] = None,
-        until: Annotated[datetime | None, Query(description="Before this moment.")] = None,
+        since: Annotated[asking.Moment | None, Query(description="From this moment on.")] = None,
+        until: Annotated[asking.Moment | None, Query(description="Before this moment.")] = None,
         after: Annotated[int, Query(ge=0, lt=1 << 62, description="Only what came behind this id.")] = 0,
         before: Annotated[int, Query(ge=0, lt=1 << 62, description="Only what came before this id; 0: any.")] = 0,
         newest: Annotated[bool, Query(description="Begin with the newest page rather than the oldest.")] = True,

@@ -42,7 +42,9 @@ MANAGER = "module-management"
 class Discover(BaseModel, extra="forbid"):
     """How the modules path is to be scanned."""
 
-    prune: bool = Field(False, description="Delete what discovery made and whose code is gone, however much it is.")
+    prune: bool = Field(
+        False, strict=True, description="Delete what discovery made and whose code is gone, however much it is."
+    )
 
 
 Limit = Annotated[int, Query(ge=1, le=10_000, description="How many entries at most.")]
@@ -142,10 +144,7 @@ class Management:
         self,
         state: State = None,
         type_: Annotated[ModuleType | None, Query(alias="type")] = None,
-        label: Annotated[
-            str,
-            Query(description="A selector as in Kubernetes: ``team=insights``, ``team in (a,b)``.", max_length=1000),
-        ] = "",
+        label: asking.Labels = "",
         namespace: Annotated[str, Query(description="Only in this namespace.", max_length=63)] = "",
         after: Annotated[str, Query(description="The last module_id of the page before.", max_length=63)] = "",
         limit: Limit = 1000,
@@ -200,8 +199,8 @@ class Management:
         self,
         module: Annotated[str, Query(description="Only of this module id.", max_length=63)] = "",
         state: State = None,
-        since: Annotated[datetime | None, Query(alias="from")] = None,
-        until: Annotated[datetime | None, Query(alias="to")] = None,
+        since: Annotated[asking.Moment | None, Query(alias="from")] = None,
+        until: Annotated[asking.Moment | None, Query(alias="to")] = None,
         limit: Limit = 100,
     ) -> Response:
         """Lifecycle transitions, the newest first, as far back as events are kept (30 days)."""

@@ -14,7 +14,7 @@ from fastapi import Query
 from starlette.responses import Response
 
 from controlplane import errors
-from controlplane.api import answering
+from controlplane.api import answering, asking
 from controlplane.store import readings, stores
 from controlplane.telemetry import measurements, totals
 from controlplane.telemetry.totals import Series, Total
@@ -22,7 +22,6 @@ from schemas import names
 from schemas.kits import sketches
 from schemas.measures import OTHER
 from schemas.meta import Json, now_text
-from schemas.problems import Violation
 
 
 class Group(StrEnum):
@@ -49,9 +48,11 @@ class Measuring:
         module: Annotated[str, Query(description="Only of this module id.", max_length=63)] = "",
         worker: Annotated[str, Query(description="Only what this worker counted.", max_length=63)] = "",
         since: Annotated[
-            datetime | None, Query(alias="from", description="What came from this moment on, to the minute.")
+            asking.Moment | None, Query(alias="from", description="What came from this moment on, to the minute.")
         ] = None,
-        until: Annotated[datetime | None, Query(alias="to", description="What came before, to the minute.")] = None,
+        until: Annotated[
+            asking.Moment | None, Query(alias="to", description="What came before, to the minute.")
+        ] = None,
         group: Annotated[Group, Query(description="What one entry tells of.")] = Group.ROUTE,
     ) -> Response:
         """Calls, errors, durations and the last access, by route, module, worker or organisation.
@@ -64,7 +65,7 @@ class Measuring:
         name = names.object_name(module)
         asked = totals.Asked(name, worker, _moment(since), _moment(until), group is Group.ORGANISATION)
         if asked.since is not None and asked.until is not None and asked.since >= asked.until:
-            raise errors.Invalid([Violation(pointer="/query/from", message="is not before 'to'")])
+            return answering.answer({})  # nothing was called within no time
         found = await self._kept.ask(lambda connection: totals.read(connection, asked))
         inside = await self._kept.inside()
         for number, _, total in found:

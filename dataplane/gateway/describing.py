@@ -12,7 +12,7 @@ Pure but for asking FastAPI; called in a thread by `dataplane.gateway.merging`.
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -30,12 +30,23 @@ CHUNK_BYTES: Final = 256 * 1024
 _COMPONENTS: Final = "#/components/"
 _BEARER: Final = "modplaneBearer"
 _METHODS: Final = frozenset({"get", "put", "post", "delete", "options", "head", "patch", "trace"})
+_GATEWAY: Final = {
+    "400": {"$ref": f"{_COMPONENTS}responses/NotCanonical"},
+    "5XX": {"$ref": f"{_COMPONENTS}responses/Unavailable"},
+}
+"""What the gateway answers on any route instead of the module; the module's own words go first."""
+_TOO_LARGE: Final = {"413": {"$ref": f"{_COMPONENTS}responses/TooLarge"}}
+"""The same for routes that take a body."""
+_SEGMENT: Final = r"^(?!\.{1,2}(;|$))[^%/\\\x00-\x1f\x7f-\x9f\u2028\u2029\ufeff]+$"
+"""What a text in a path may be, so that nobody can read the path in two ways (`paths`; a percent sign may stand there
+unless a second decoding would find one)."""
 _REFUSALS: Final = {
     "401": {"$ref": f"{_COMPONENTS}responses/Unauthorized"},
     "403": {"$ref": f"{_COMPONENTS}responses/Forbidden"},
 }
 """What the gateway answers on guarded routes before the module hears of it; the module's own words go first."""
 _PARAMETER: Final = re.compile(r"\{(\w+)(?::\w+)?\}")
+_CONVERTED: Final = re.compile(r"\{(\w+)(:\w+)?\}")
 _VALUES: Final = frozenset({"example", "examples", "default", "const", "enum"})
 """Keys whose content is data, in which nothing is a reference."""
 _FREE: Final = frozenset({"properties", "patternProperties", "$defs", "dependentSchemas"})
@@ -142,10 +153,24 @@ def _operation(operation: Json, served: Served, target: Target) -> Json:
         "x-generation": served.generation,
         "x-auth": _policy(target),
     }
+    body = _TOO_LARGE if "requestBody" in operation else {}
+    changed["responses"] = _GATEWAY | body | operation["responses"]
+    if "parameters" in operation:
+        converted = {name for name, kind in _CONVERTED.findall(target.template) if kind}
+        changed["parameters"] = [_narrowed(each, converted) for each in operation["parameters"]]
     if target.guarded:
         changed["security"] = [{_BEARER: [], **each} for each in operation.get("security") or [{}]]
-        changed["responses"] = _REFUSALS | operation["responses"]
+        changed["responses"] = _REFUSALS | changed["responses"]
     return changed
+
+
+def _narrowed(parameter: Json, converted: Collection[str]) -> Json:
+    """A parameter as the gateway lets it through: a text in the path is one segment, unless a converter says more."""
+    schema = parameter.get("schema", {})
+    free = schema.get("type") == "string" and not {"pattern", "format", "enum", "const"} & schema.keys()
+    if parameter.get("in") != "path" or parameter.get("name") in converted or not free:
+        return parameter
+    return parameter | {"schema": schema | {"pattern": _SEGMENT}}
 
 
 def _policy(target: Target) -> Json:
@@ -269,10 +294,17 @@ def _own_components() -> dict[bytes, bytes]:
         "Unauthorized": "No token, or one that is not valid here",
         "Forbidden": "This caller may not call this route",
     }
+    plainly: Json = {"application/json": {"schema": {}}}
+    instead: dict[str, tuple[str, Json]] = {
+        "NotCanonical": ("The path could be read in two ways; or the module cannot read the body", plainly),
+        "TooLarge": ("The body is larger than this module takes", {}),
+        "Unavailable": ("The module failed (500, 502), cannot be called now (503), or was too slow (504)", {}),
+    }
     own: dict[str, Json] = {
         "schemas": {**problem.pop("$defs", {}), "Problem": problem},
         "responses": {
-            name: {"description": text, "headers": challenge, "content": content} for name, text in why.items()
+            **{name: {"description": text, "headers": challenge, "content": content} for name, text in why.items()},
+            **{name: {"description": text, "content": content | more} for name, (text, more) in instead.items()},
         },
         "securitySchemes": {_BEARER: {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
     }

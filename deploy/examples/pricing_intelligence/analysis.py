@@ -77,6 +77,8 @@ class Analysis(BaseModel):
 
 
 FLAT_PERCENT = 1.0
+STILL = 1.001
+"""Prices that differ by less than this factor have not moved."""
 WEAK = 0.3
 """Below this share of explained movement no advice is given."""
 
@@ -113,7 +115,8 @@ def statistics(weeks: Sequence[Observation]) -> PriceStatistics:
 def trend(weeks: Sequence[Observation]) -> Trend:
     """The least-squares line through the prices of at least two weeks."""
     line = linear_regression(range(len(weeks)), [week.price for week in weeks])
-    percent = 100 * line.slope * (len(weeks) - 1) / line.intercept
+    start = line.intercept if line.intercept > 0 else weeks[0].price
+    percent = 100 * line.slope * (len(weeks) - 1) / start
     direction = Direction.RISING if percent > 0 else Direction.FALLING
     if abs(percent) < FLAT_PERCENT:
         direction = Direction.FLAT
@@ -121,7 +124,9 @@ def trend(weeks: Sequence[Observation]) -> Trend:
 
 
 def elasticity(weeks: Sequence[Observation]) -> Elasticity | None:
-    """The price elasticity of demand; None if the prices are all the same."""
+    """The price elasticity of demand; None if the prices hardly move."""
+    if max(week.price for week in weeks) < min(week.price for week in weeks) * STILL:
+        return None
     prices = [math.log(week.price) for week in weeks]
     units = [math.log(week.units) for week in weeks]
     try:

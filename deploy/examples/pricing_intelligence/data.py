@@ -7,10 +7,22 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache
 from importlib.resources import files
+from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field, field_validator
 
 PACKAGE = __package__
+
+
+def _plain_number(value: object) -> object:
+    """Text and truth are no numbers, though they could be read as such."""
+    if isinstance(value, str | bool):
+        raise ValueError("write a number")
+    return value
+
+
+Count = Annotated[int, BeforeValidator(_plain_number)]
+"""A whole number, also one that is written as 52.0."""
 
 
 class Observation(BaseModel):
@@ -18,10 +30,18 @@ class Observation(BaseModel):
 
     week: date
     """Its Monday."""
-    price: float = Field(gt=0)
+    price: float = Field(ge=0.01, le=1_000_000, strict=True)
     """Mean price of the week, in the market's currency."""
-    units: int = Field(gt=0)
+    units: Count = Field(ge=1, le=1_000_000_000)
     """Sold in the week."""
+
+    @field_validator("week", mode="before")
+    @classmethod
+    def _written(cls, week: object) -> object:
+        """A number is no date, though it could be read as seconds."""
+        if isinstance(week, date | str) and not str(week).replace(".", "").isdigit():
+            return week
+        raise ValueError("write the date as 2026-01-05")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,10 @@
 """The routes of Pricing Intelligence, below ``/api/v1/modules/v1/pricing-intelligence``."""
 
 from datetime import date
-from typing import Annotated, Self
+from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException
-from pydantic import BaseModel, Field, model_validator
+from pydantic import BaseModel, Field
 
 from dataplane.sdk import BaseModuleRouter, ModuleMetadata, ModuleType, require_module_auth
 
@@ -24,27 +24,45 @@ class ListedMarket(BaseModel):
     latest_price: float
 
 
-class Question(BaseModel):
-    """Which series is meant: one of the markets here, or weeks of your own."""
+Weeks = Annotated[data.Count, Field(ge=2, le=520, description="Only the last so many weeks.")]
 
-    market: str | None = None
-    observations: Annotated[list[data.Observation], Field(min_length=2, max_length=520)] | None = None
-    weeks: Annotated[int, Field(ge=2, le=520, description="Only the last so many weeks.")] = 52
 
-    @model_validator(mode="after")
-    def _one_of_both(self) -> Self:
-        if (self.market is None) == (self.observations is None):
-            raise ValueError("name a market, or send observations: one of both")
-        return self
+class OfMarket(BaseModel, extra="forbid"):
+    """A question about one of the markets here."""
+
+    market: str
+    weeks: Weeks = 52
 
     def series(self) -> list[data.Observation]:
         """The observations that are meant, oldest first."""
-        if self.observations is not None:
-            return sorted(self.observations, key=lambda one: one.week)[-self.weeks :]
         markets = data.load()
         if self.market not in markets:
             raise HTTPException(404, f"no market {self.market!r}; there are {', '.join(markets)}")
         return list(markets[self.market].observations[-self.weeks :])
+
+
+class OfObservations(BaseModel, extra="forbid"):
+    """A question about weeks of your own."""
+
+    observations: Annotated[list[data.Observation], Field(min_length=2, max_length=520)]
+    weeks: Weeks = 52
+
+    def series(self) -> list[data.Observation]:
+        """The observations that are meant, oldest first."""
+        return sorted(self.observations, key=lambda one: one.week)[-self.weeks :]
+
+
+Question = OfMarket | OfObservations
+"""Which series is meant."""
+
+
+class Missing(BaseModel):
+    """What is told of a market that there is not."""
+
+    detail: str
+
+
+MISSING: dict[int | str, dict[str, Any]] = {404: {"model": Missing, "description": "There is no such market."}}
 
 
 class PricingIntelligenceModule(BaseModuleRouter):
@@ -87,13 +105,13 @@ class PricingIntelligenceModule(BaseModuleRouter):
                 for market in data.load().values()
             ]
 
-        @router.post("/markets/preview")
+        @router.post("/markets/preview", responses=MISSING)
         @require_module_auth("NONE")
         async def preview(question: Question) -> analysis.PriceStatistics:
             """How the prices of the last weeks are spread."""
             return analysis.statistics(question.series()[-preview_weeks:])
 
-        @router.post("/markets/analyse")
+        @router.post("/markets/analyse", responses=MISSING)
         @require_module_auth(auth_level="PERMISSION", permissions=[ANALYSE])
         async def analyse(question: Question) -> analysis.Analysis:
             """Price statistics, trend, elasticity, and what follows from them."""

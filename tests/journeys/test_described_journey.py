@@ -1,0 +1,61 @@
+"""Each plane answers as its OpenAPI document says, whatever it is asked: schemathesis finds no fault.
+
+Against a real platform with the examples, with every check that there is; the cases are the same in every run.
+"""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from dataplane.gateway import documenting
+from schemas import names
+from tests.doubles.platform import Platform, running
+
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
+
+EXAMPLES = "25"
+"""Of each operation, beside those that cover its schema systematically."""
+
+
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    with running(tmp_path_factory.mktemp("described")) as started:
+        for name in ("analytics-core", "pricing-intelligence", "my-module"):
+            started.wait_state(name, "ACTIVE")
+        yield started
+
+
+def faults(home: Path, document: str, *words: str) -> str:
+    """What schemathesis says of a document; empty: nothing."""
+    done = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("schemathesis")), "run", document, "--checks", "all",
+            "--phases", "examples,coverage,fuzzing", "--max-examples", EXAMPLES, "--generation-deterministic",
+            "--request-timeout", "60", "--suppress-health-check", "all", "--no-color", *words,
+        ],
+        cwd=home, capture_output=True, text=True, timeout=270, check=False,
+    )  # fmt: skip
+    return "" if done.returncode == 0 else f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+
+
+def test_the_control_plane_answers_as_it_says(platform: Platform) -> None:
+    token = Path(platform.endpoints["tokenFile"]).read_text().strip()
+    found = faults(
+        platform.home, f"{platform.control}/openapi.json", "--header", f"Authorization: Bearer {token}",
+        "--tls-verify", platform.endpoints["caFile"],
+    )  # fmt: skip
+    assert found == ""
+
+
+def test_a_worker_answers_as_it_says(platform: Platform) -> None:
+    document = platform.home / "worker.openapi.json"
+    document.write_text(json.dumps(documenting.document(names.VERSION)))
+    assert faults(platform.home, str(document), "--url", platform.door) == ""
+
+
+def test_the_modules_answer_as_the_worker_says(platform: Platform) -> None:
+    assert faults(platform.home, f"{platform.door}/openapi.json") == ""
