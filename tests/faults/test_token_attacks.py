@@ -708,3 +708,33 @@ def test_the_worker_tells_how_it_goes(vault: Vault) -> None:
     assert not Path(vault.platform.data / "auth" / "issuers").exists() or all(
         file.stat().st_mode & 0o077 == 0 for file in (vault.platform.data / "auth" / "issuers").glob("*.json")
     )
+
+
+def test_each_decision_of_all_these_tests_is_one_record_of_the_audit_trail(vault: Vault) -> None:
+    info = httpx.get(f"{vault.platform.refresh()[0]}/modules/system/info").json()
+    url = f"{vault.platform.control}/api/v1/module-management/audit"
+
+    def newest() -> int:
+        """Number of the last record; the first one opened the chain."""
+        page = vault.platform.admin.get(url, params={"writer": "w0", "limit": 1}).json()
+        return sum(int(each["seq"]) for each in page["records"])
+
+    def decided() -> list[dict[str, Any]]:
+        found, after = [], 0
+        while after is not None:
+            asked: dict[str, str | int] = {"kind": "decision", "newest": "false", "after": after, "limit": 10_000}
+            page = vault.platform.admin.get(url, params=asked).json()
+            found += page["records"]
+            after = page["next"]
+        return [each for each in found if each["boot"] == info["worker"]["boot"]]
+
+    wait_for(lambda: newest() == info["audit"]["noted"] + 1, what=lambda: f"{newest()} of {info['audit']}")
+    records = decided()
+    assert len({each["seq"] for each in records}) == len(records) == info["audit"]["noted"]
+    outcomes = {(each["outcome"], each["status"]) for each in records}
+    assert outcomes <= {("allow", 200), ("deny", 401), ("deny", 403)}
+    let_in = [each for each in records if each["outcome"] == "allow" and each["module"] == "vault"]
+    assert len(let_in) == vault.count()
+    assert all(each["subject"] for each in let_in)
+    assert all(each["reason"] not in {"", "Allowed"} for each in records if each["outcome"] == "deny")
+    assert json.loads(vault.platform.cli("audit", "verify", "-o", "json"))["ok"]
