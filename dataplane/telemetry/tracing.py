@@ -23,6 +23,7 @@ from schemas.kits.tracing import Kind, Tracer
 SPAN: Final = "modplane.span"
 """The scope's key of the request's `Call`; absent when it is not recorded."""
 _POSITION: Final = "modplane.trace"
+_UNRECORDED: Final = "modplane.unrecorded"
 _REQUEST: Final = "modplane.request"
 SPANS_MAX: Final = 64
 """Spans of one request that a module may make; more are counted on the request's span."""
@@ -44,7 +45,8 @@ def position(scope: Scope) -> Carried:
         return call.carried()
     known: Carried | None = scope.get(_POSITION)
     if known is None:
-        known = tracecontext.read(scope["headers"])
+        carried: Carried | None = scope.get(_UNRECORDED)
+        known = tracecontext.read(scope["headers"]) if carried is None else _unrecorded(carried)
         if known.parent is None:
             known = known._replace(parent=tracecontext.start())
         scope[_POSITION] = known
@@ -118,7 +120,21 @@ class Call:
     def authenticated(self, start: int, status: int) -> None:
         """It was decided who calls, and whether they may."""
         failed = "" if status == 200 else str(status)
-        self._child("authenticate", start, {**self.labels, "modplane.decision": status}, failed)
+        at, decided = tracecontext.child(self.at), {"modplane.decision": status}
+        self._tracer.end(
+            tracing.Span(
+                "authenticate",
+                at,
+                self.at.span_id,
+                start,
+                tracing.now(),
+                Kind.INTERNAL,
+                decided,
+                (),
+                failed,
+                self._state,
+            )
+        )
 
     def handle(self) -> int:
         """The module's application begins; returns the moment for `handled`."""
@@ -128,8 +144,9 @@ class Call:
     def handled(self, start: int) -> None:
         """It has ended."""
         at = self._handler or tracecontext.child(self.at)
-        span = tracing.Span("handle", at, self.at.span_id, start, tracing.now(), attributes=self.labels)
-        self._tracer.end(span._replace(state=self._state))
+        self._tracer.end(
+            tracing.Span("handle", at, self.at.span_id, start, tracing.now(), Kind.INTERNAL, {}, (), "", self._state)
+        )
 
     def make(self, parent: Traceparent | None) -> Traceparent | None:
         """The position of one more span of the module's own; None: it has made enough."""
@@ -165,11 +182,21 @@ class Call:
 
     def end(self, error: str = "") -> None:
         """The request is over."""
-        method = self._scope.get("method", "GET")
-        known = method if method in _METHODS else "_OTHER"
-        attributes = self._attributes
+        scope, attributes, parent = self._scope, self._attributes, self._parent
+        method = scope.get("method", "GET")
+        verb = method if method in _METHODS else "_OTHER"
         route = attributes.get("http.route")
-        attributes.update(self._described(method, known))
+        attributes["http.request.method"] = verb
+        attributes["url.path"] = scope["path"][: tracing.TEXT_MAX]
+        attributes["url.scheme"] = scope.get("scheme", "http")
+        attributes.update(self.labels)
+        if verb == "_OTHER":
+            verb, attributes["http.request.method_original"] = "HTTP", method[: tracing.TEXT_MAX]
+        if client := scope.get("client"):
+            attributes["client.address"] = client[0]
+        for name, value in scope["headers"]:
+            if name == b"user-agent":
+                attributes["user_agent.original"] = value[: tracing.TEXT_MAX].decode("latin-1")
         if self.status:
             attributes["http.response.status_code"] = self.status
         if self._made > SPANS_MAX:
@@ -177,53 +204,19 @@ class Call:
         failed = error or (str(self.status) if self.status >= 500 else "")
         if failed:
             attributes["error.type"] = failed
-        verb = "HTTP" if known == "_OTHER" else known
         self._tracer.end(
             tracing.Span(
                 f"{verb} {route}" if route else verb,
                 self.at,
-                "" if self._parent is None else self._parent.span_id,
+                "" if parent is None else parent.span_id,
                 self._start,
                 tracing.now(),
                 Kind.SERVER,
                 attributes,
-                error=failed,
-                state=self._state,
+                (),
+                failed,
+                self._state,
                 remote=True,
-            )
-        )
-
-    def _described(self, method: str, known: str) -> tracing.Attributes:
-        scope = self._scope
-        found: dict[str, Any] = {
-            **self.labels,
-            "http.request.method": known,
-            "url.path": scope["path"],
-            "url.scheme": scope.get("scheme", "http"),
-            "network.protocol.version": scope.get("http_version", "1.1"),
-        }
-        if known == "_OTHER":
-            found["http.request.method_original"] = method
-        if server := scope.get("server"):
-            found["server.address"], found["server.port"] = server[0], server[1] or 0
-        if client := scope.get("client"):
-            found["client.address"] = client[0]
-        for name, value in scope["headers"]:
-            if name == b"user-agent":
-                found["user_agent.original"] = value.decode("latin-1")
-        return tracing.cut(found, len(found))
-
-    def _child(self, name: str, start: int, attributes: Mapping[str, str | int], error: str) -> None:
-        self._tracer.end(
-            tracing.Span(
-                name,
-                tracecontext.child(self.at),
-                self.at.span_id,
-                start,
-                tracing.now(),
-                attributes=attributes,
-                error=error,
-                state=self._state,
             )
         )
 
@@ -239,7 +232,7 @@ class Traced:
         """Answer one request or WebSocket."""
         carried = tracecontext.read(scope["headers"])
         if not self._tracer.sampling.wants(carried.parent):
-            scope[_POSITION] = _unrecorded(carried)
+            scope[_UNRECORDED] = carried
             await self._app(scope, receive, send)
             return
         call = scope[SPAN] = Call(self._tracer, scope, carried, _recorded(carried.parent))
@@ -278,6 +271,6 @@ def _unrecorded(carried: Carried) -> Carried:
     """Not recorded: our own position, which says so to whoever comes further on."""
     parent = carried.parent
     if parent is None:
-        return carried._replace(parent=tracecontext.start())
+        return carried
     at = Traceparent(parent.trace_id, tracecontext.new_span_id(), parent.flags & ~tracecontext.SAMPLED)
     return carried._replace(parent=at)

@@ -61,16 +61,18 @@ class Pipeline:
         self._processor = BatchSpanProcessor(
             self._out, max_queue_size=self._most, max_export_batch_size=min(_BATCH_DEFAULT, self._most)
         )
+        self._lock = threading.Lock()
         self._offered = 0
         self._dropped = 0
         self._closed = False
 
     def offer(self, span: tracing.Span) -> None:
         """Queue a span; when the queue is full it is dropped."""
-        if self._closed or self._offered - self._out.taken >= self._most:
-            self._dropped += 1
-            return
-        self._offered += 1
+        with self._lock:  # spans come from several threads
+            if self._closed or self._offered - self._out.taken >= self._most:
+                self._dropped += 1
+                return
+            self._offered += 1
         self._processor.on_end(self._readable(span))
 
     def close(self, seconds: float) -> None:

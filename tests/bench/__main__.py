@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.bench import auth, bulk, conflicts, dispatch, inspection, propagation, storm
+from tests.bench import auth, bulk, conflicts, dispatch, inspection, propagation, storm, tracing
 
 BENCHES = {
     "conflicts": conflicts.run,
@@ -18,6 +18,7 @@ BENCHES = {
     "dispatch": dispatch.run,
     "auth": auth.run,
     "storm": storm.run,
+    "tracing": tracing.run,
     "bulk": bulk.run,
     "inspection": inspection.run,
 }

@@ -54,7 +54,7 @@ class Server:
 
 def run(folder: Path) -> str:
     """The table."""
-    with _platform(folder / "one", 1) as one, _platform(folder / "many", MANY) as many, bare() as plain:
+    with platform(folder / "one", 1) as one, platform(folder / "many", MANY) as many, bare() as plain:
         servers = [
             plain,
             worker(one, "1 module, a hit", "/api/v1/modules/v1/m0/r9"),
@@ -131,8 +131,9 @@ def _answers(url: str) -> bool:
 
 
 @contextlib.contextmanager
-def _platform(home: Path, count: int) -> Iterator[Platform]:
-    platform = Platform(home, examples=False)
+def platform(home: Path, count: int, environment: dict[str, str] | None = None) -> Iterator[Platform]:
+    """One worker that serves ``count`` modules."""
+    platform = Platform(home, examples=False, environment=environment)
     for number in range(count):
         modules.write(platform.modules, f"m{number}")
     platform.start(timeout=300)
