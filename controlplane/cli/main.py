@@ -38,6 +38,7 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
         "events": ("events", "Show what happened to modules"),
         "audit": ("audit", "Show who was let in, and who changed what"),
         "logs": ("logs", "Show what a module printed and logged"),
+        "top": ("top", "Show which modules or workers have most to do"),
         "trace": ("trace", "Show what a module's last change took"),
         "wait": ("wait", "Wait until objects are as you want them"),
         "validate": ("validate", "Check manifests without a server"),
