@@ -19,7 +19,7 @@ from typing import NamedTuple
 import structlog
 import uvloop
 
-from controlplane import doors, errors, securing, settings, writing
+from controlplane import doors, errors, probing, securing, settings, writing
 from controlplane.api import apps, authenticating, guarding, revoking
 from controlplane.audit import archives, sealing
 from controlplane.discovery import discovering, rows, watching
@@ -201,6 +201,7 @@ class ControlPlane:
         self._engines = Engines(chosen, store, clock, self._link, keys, self._archive)
         self._steps = steps.Keeping(store, clock)
         self._checks = checks.Checks(clock)
+        self._probe = probing.StoreProbe(store, clock)
 
     async def run(self, door: socket.socket) -> int:
         """Serve on ``door`` until told to end; returns the exit code."""
@@ -238,6 +239,7 @@ class ControlPlane:
         self._link.start()
         await self._revocations.load()
         self._guards.supervise(self._revocations.run, "follow revocations")
+        self._guards.supervise(self._probe.run, "ask the database")
         self._guards.supervise(self._steps.run, "keep steps")
         for name, issuer in self._verifier.issuers.items():
             self._guards.supervise(issuer.keys.run, f"keys of {name}")
@@ -283,7 +285,7 @@ class ControlPlane:
         """Named checks: whether each part works, why not, and since when."""
         leads = self._engines.leadership.leads
         found = {
-            "store": (True, ""),
+            "store": (not self._probe.trouble, self._probe.trouble),
             "nats": (self._link.connected, self._link.trouble),
             "leader": (
                 leads,
