@@ -14,12 +14,13 @@ import secrets
 import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import structlog
 import uvloop
 
-from controlplane import doors, errors, probing, securing, settings, writing
+from controlplane import doors, errors, probing, securing, settings, starting, writing
 from controlplane.api import apps, authenticating, guarding, revoking
 from controlplane.audit import archives, sealing
 from controlplane.discovery import discovering, rows, watching
@@ -65,7 +66,10 @@ def main(arguments: Sequence[str]) -> int:
 
 async def _serve(chosen: settings.Settings, door: socket.socket, shown: securing.Certificate | None) -> int:
     clock = SystemClock()
-    store = await stores.open_store(chosen.database, clock=clock, data_dir=chosen.data_dir)
+    opener = partial(stores.open_store, chosen.database, clock=clock, data_dir=chosen.data_dir)
+    store = await starting.opened_store(opener, door, shown, clock)
+    if store is None:
+        return 0
     tracer = tracing.book.tracer = kit.open_tracer(
         os.environ, "modplane-controlplane", {"service.instance.id": f"{socket.gethostname()}-{os.getpid()}"}
     )

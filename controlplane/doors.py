@@ -11,9 +11,9 @@ import socket
 from collections.abc import Iterator
 
 import uvicorn
+from starlette.types import ASGIApp
 
 from controlplane import errors, securing, settings
-from controlplane.api import apps
 from schemas.kits.clocks import Clock
 
 _GRACE_SECONDS = 5
@@ -76,7 +76,7 @@ def url(door: socket.socket, shown: securing.Certificate | None) -> str:
 class Server(uvicorn.Server):
     """uvicorn without its own signal handlers: ours decide when it ends."""
 
-    def __init__(self, api: apps.Api, shown: securing.Certificate | None) -> None:
+    def __init__(self, api: ASGIApp, shown: securing.Certificate | None) -> None:
         super().__init__(
             uvicorn.Config(
                 api,

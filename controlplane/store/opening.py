@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from sqlalchemy import Connection, Engine, inspect, text
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from controlplane import errors
 from controlplane.store import engines, migrating, tables
@@ -50,7 +50,8 @@ def open_database(url: str, data_dir: Path | None = None) -> Opened:
             ).one()
     except SQLAlchemyError as error:
         doors.dispose()
-        raise errors.StoreUnusable(_unusable(place, error, sqlite=sqlite)) from error
+        away = not sqlite and isinstance(error, OperationalError)
+        raise errors.StoreUnusable(_unusable(place, error, sqlite=sqlite), retryable=away) from error
     except errors.StoreUnusable:
         doors.dispose()
         raise

@@ -124,7 +124,7 @@ class App:
 @asynccontextmanager
 async def open_door(shown: securing.Certificate) -> AsyncIterator[str]:
     door = socket.create_server(("127.0.0.1", 0))
-    server = doors.Server(App(), shown)  # type: ignore[arg-type]  # an Api has watches besides, which nobody opens here
+    server = doors.Server(App(), shown)
     task = asyncio.create_task(server.serve(sockets=[door]))
     try:
         await until(lambda: server.started)
