@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+from controlplane.telemetry import tracing
 from schemas import audit, kinds, names
 from schemas.meta import Json
 from schemas.principals import Principal
@@ -52,6 +53,8 @@ class Asked:
     now: Callable[[], float]
     resource: str
     """What the address names."""
+    within: dict[str, str]
+    """The trace and the request that it is here, where its caller does not name them."""
     caller: Principal | None = None
     manager: str = ""
     reason: str = ""
@@ -113,11 +116,17 @@ class Book:
             scope["headers"],
             self._now,
             _resource(path),
+            _within(),
         )
 
     def lacking(self, reason: str, count: int, detail: str) -> None:
         """Something is missing in, or was refused to, another writer's chain."""
         self._recorder.note((self._now(), reason, count, detail))
+
+
+def _within() -> dict[str, str]:
+    at, request = tracing.current.get(), tracing.request_id.get()
+    return ({} if at is None else {"trace": at.trace_id}) | ({"request": request} if request else {})
 
 
 def _resource(path: str) -> str:
@@ -150,6 +159,6 @@ def encode(entry: tuple[Any, ...]) -> Json:
         client=asked.client,
         method=asked.method,
         path=asked.path,
-        **audit.carried(asked.headers),
+        **(asked.within | audit.carried(asked.headers)),
         **more,
     )

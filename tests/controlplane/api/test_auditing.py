@@ -120,6 +120,17 @@ async def test_a_change_says_who_from_where_what_and_at_which_revision(desk: Des
     )
 
 
+async def test_a_change_is_found_by_its_trace(desk: Desk) -> None:
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    await desk.ask("POST", FLAGS, json=flag("a"), headers={"traceparent": parent})
+    await desk.ask("POST", FLAGS, json=flag("b"))
+    named, own = desk.records()
+    assert named["trace"] == "0af7651916cd43dd8448eb211c80319c"
+    assert len(own["trace"]) == 32
+    assert own["trace"] != named["trace"]
+    assert own["request"]
+
+
 async def test_every_way_to_write_is_noted_once(desk: Desk) -> None:
     body = flag("beta")
     await desk.ask("POST", FLAGS, json=body)
