@@ -200,7 +200,8 @@ class FetchedKeys:
         }
 
     def _refresh_seconds(self) -> float:
-        return jittered(REFRESH_SECONDS, 0.1, self._backoff.source)
+        """A few times within the hard age, so that one failure or two do not turn callers away."""
+        return jittered(min(REFRESH_SECONDS, self._hard_age / 3), 0.1, self._backoff.source)
 
     def _start(self) -> None:
         if self._flight is None:

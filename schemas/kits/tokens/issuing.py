@@ -84,7 +84,7 @@ class TokenOptions(Options):
     auth_jwks_ca_file: Path | None = None
     """Certificates that sign the key server's, as PEM.  Default: those that this machine trusts."""
 
-    auth_jwks_max_age_seconds: Annotated[float, Field(ge=60, le=2_592_000)] = 86_400.0
+    auth_jwks_max_age_seconds: Annotated[float, Field(ge=10, le=2_592_000)] = 86_400.0
     """How long keys are believed when their server does not answer.  Default one day; then tokens are refused."""
 
     auth_leeway_seconds: Annotated[float, Field(ge=0, le=60)] = 10.0

@@ -37,10 +37,16 @@ def address(server: KeyServer) -> Address:
     return Address(server.url, private=True, authorities=server.authorities)
 
 
-def fetched(server: KeyServer, clock: FakeClock, kept: Path | None = None, deadline: float = PATIENCE) -> FetchedKeys:
+def fetched(
+    server: KeyServer,
+    clock: FakeClock,
+    kept: Path | None = None,
+    deadline: float = PATIENCE,
+    hard_age: float = 3_600.0,
+) -> FetchedKeys:
     backoff = Backoff(base=1.0, cap=60.0)
     where = address(server)
-    return FetchedKeys(where, Algorithm.RS256, clock, hard_age=3_600.0, kept=kept, deadline=deadline, backoff=backoff)
+    return FetchedKeys(where, Algorithm.RS256, clock, hard_age=hard_age, kept=kept, deadline=deadline, backoff=backoff)
 
 
 async def get(server: KeyServer, where: Address | None = None, deadline: float = PATIENCE) -> bytes:
@@ -264,3 +270,18 @@ async def test_a_folder_that_cannot_be_written_is_told_and_no_more(server: KeySe
     (tmp_path / "kept").write_text("a file")
     source = fetched(server, FakeClock(), tmp_path / "kept")
     assert await source.seek("k1")
+
+
+async def test_keys_with_a_short_life_are_fetched_before_it_ends(server: KeyServer) -> None:
+    clock = FakeClock()
+    keys = fetched(server, clock, hard_age=60.0)
+    running = asyncio.create_task(keys.run())
+    try:
+        await until(lambda: keys.find("k1") is not None)
+        for fetches in range(2, 6):
+            await until(lambda: clock.sleepers > 0)
+            await clock.advance(23.0)
+            await until(lambda fetches=fetches: keys.fetches == fetches)  # type: ignore[misc]
+            assert keys.find("k1") is not None
+    finally:
+        running.cancel()
