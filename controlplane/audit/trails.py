@@ -121,10 +121,13 @@ class Trail:
         closed = stated.closed or b'"kind":"end"' in fresh[-1].body
         stated = replace(stated, head=head, closed=closed)
         chain = self._seal(stated, chain)
-        self._database.executemany(
-            "INSERT INTO records (chain, seq, hash, body) VALUES (?, ?, ?, ?)",
-            ((chain, row.seq, row.hash, row.body.decode()) for row in fresh),
-        )
+        try:
+            self._database.executemany(
+                "INSERT INTO records (chain, seq, hash, body) VALUES (?, ?, ?, ?)",
+                ((chain, row.seq, row.hash, row.body.decode()) for row in fresh),
+            )
+        except sqlite3.IntegrityError as error:
+            raise Forked(f"batch {batch.id} has records that are stored, behind what is signed of its chain") from error
         return Stored(len(fresh), lost)
 
     def _stored(self, chain: int | None) -> Lookup:

@@ -234,6 +234,22 @@ def test_a_cut_that_is_written_over_is_still_known_as_a_loss(tmp_path: Path) -> 
     again.close()
 
 
+def test_an_old_checkpoint_over_newer_records_holds_up_nobody(tmp_path: Path) -> None:
+    writer, kept = Writer(), trail(tmp_path)
+    kept.add(writer.batch(4))
+    with closing(sqlite3.connect(tmp_path / "audit.db")) as database:
+        row = database.execute("SELECT said, kid, sig FROM chains").fetchone()
+    again = writer.batch(3)
+    kept.add(again)
+    with closing(sqlite3.connect(tmp_path / "audit.db", isolation_level=None)) as database:
+        database.execute("UPDATE chains SET said = ?, kid = ?, sig = ?", row)
+    assert [fault.kind for fault in verified(kept).faults] == [walks.UNSIGNED]
+    with pytest.raises(Forked, match="behind what is signed"):
+        kept.add(again)
+    kept.add(Writer("w1").batch(1))
+    kept.close()
+
+
 def test_a_checkpoint_that_was_touched_is_never_signed_over(tmp_path: Path) -> None:
     writer, kept = Writer(), trail(tmp_path)
     kept.add(writer.batch(4))
