@@ -204,8 +204,8 @@ class ControlPlane:
         )
         self._engines = Engines(chosen, store, clock, self._link, keys, self._archive)
         self._steps = steps.Keeping(store, clock)
-        self._checks = checks.Checks(clock)
         self._probe = probing.StoreProbe(store, clock)
+        self._checks = checks.Checks(self._found, clock)
 
     async def run(self, door: socket.socket) -> int:
         """Serve on ``door`` until told to end; returns the exit code."""
@@ -215,7 +215,7 @@ class ControlPlane:
             clock=self._clock,
             sources=self._engines.discovery,
             discoverer=self._engines.discovery,
-            readiness=self._readiness,
+            readiness=self._checks.told,
             info=self._info,
             version=VERSION,
             callers=authenticating.Callers(
@@ -245,6 +245,7 @@ class ControlPlane:
         self._guards.supervise(self._revocations.run, "follow revocations")
         self._guards.supervise(self._probe.run, "ask the database")
         self._guards.supervise(self._steps.run, "keep steps")
+        self._guards.supervise(self._checks.run, "look at the parts")
         for name, issuer in self._verifier.issuers.items():
             self._guards.supervise(issuer.keys.run, f"keys of {name}")
         await self._engines.inspector.start()
@@ -285,10 +286,10 @@ class ControlPlane:
         logger.info("control plane answers", address=address)
         _say("ready", address=address)
 
-    def _readiness(self) -> Json:
-        """Named checks: whether each part works, why not, and since when."""
+    def _found(self) -> dict[str, tuple[bool, str]]:
+        """Whether each part works, and why not."""
         leads = self._engines.leadership.leads
-        found = {
+        return {
             "store": (not self._probe.trouble, self._probe.trouble),
             "nats": (self._link.connected, self._link.trouble),
             "leader": (
@@ -296,7 +297,6 @@ class ControlPlane:
                 "" if leads else "this process does not lead (yet): another one does, or is being waited out",
             ),
         }
-        return self._checks.told(found)
 
     def _info(self) -> Json:
         return {

@@ -89,7 +89,7 @@ class Worker:
         self._started = datetime.now(UTC)
         self._version = _version()
         self._clock = SystemClock()
-        self._checks = checks.Checks(self._clock)
+        self._checks = checks.Checks(self._found, self._clock)
         self._host = hosting.Host(self._clock)
         self._recorder = self._make_recorder()
         self._agent: agents.Agent | None = None
@@ -128,10 +128,12 @@ class Worker:
         self._watchdog = self._make_watchdog(self._agent)
         self._watchdog.start()
         opening = asyncio.create_task(self._open(self._agent), name="first sync")
+        looking = asyncio.create_task(self._checks.run(), name="look at the parts")
         ended = asyncio.create_task(self._ending.wait(), name="ending")
         await asyncio.wait({serving, ended}, return_when=asyncio.FIRST_COMPLETED)
         failed = self._failed or serving.done()
         opening.cancel()
+        looking.cancel()
         await self._leave(self._agent)
         await asyncio.to_thread(self._watchdog.stop)
         self._server.should_exit = True
@@ -240,10 +242,14 @@ class Worker:
         await agent.leave()
         await self._host.close()
 
+    def _found(self) -> dict[str, tuple[bool, str]]:
+        """Whether each part works, and why not."""
+        assert self._agent is not None, "the server starts with the agent"
+        return {**self._agent.facts.checks(), "door": (not self._server.draining, _DRAINING)}
+
     def _ready(self) -> Json:
         assert self._agent is not None, "the server starts with the agent"
-        checks = self._checks.told({**self._agent.facts.checks(), "door": (not self._server.draining, _DRAINING)})
-        facts = self._agent.facts.readiness(datetime.now(UTC)) | {"checks": checks}
+        facts = self._agent.facts.readiness(datetime.now(UTC)) | {"checks": self._checks.told()}
         if self._server.draining:
             return facts | {"ready": False, "reason": _DRAINING}
         return facts
