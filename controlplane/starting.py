@@ -19,7 +19,6 @@ from controlplane.api import waiting
 from controlplane.store.stores import Store
 from schemas.kits import endings
 from schemas.kits.backoffs import Backoff
-from schemas.kits.checks import Checks
 from schemas.kits.clocks import Clock
 
 logger = structlog.get_logger("controlplane.starting")
@@ -40,7 +39,7 @@ async def opened_store(
             raise
         first = error
     backoff = backoff or Backoff(base=1.0, cap=10.0)
-    app, ending = waiting.Waiting(Checks(clock)), asyncio.Event()
+    app, ending = waiting.Waiting(clock), asyncio.Event()
     app.reason = first.message
     logger.warning("waiting for the database", reason=first.message)
     endings.watch(asyncio.get_running_loop(), lambda _: ending.set())

@@ -9,13 +9,14 @@ from starlette.types import Receive, Scope, Send
 from controlplane import errors
 from controlplane.api import answering
 from schemas.kits.checks import Checks
+from schemas.kits.clocks import Clock
 
 
 class Waiting:
     """The application of a process that is not there yet."""
 
-    def __init__(self, checks: Checks) -> None:
-        self._checks = checks
+    def __init__(self, clock: Clock) -> None:
+        self._checks = Checks(lambda: {"store": (False, self.reason)}, clock)
         self.reason = ""
         """What is waited for."""
 
@@ -27,7 +28,7 @@ class Waiting:
         if path == "/health":
             response = answering.answer({"status": "ok"})
         elif path == "/ready":
-            checks = self._checks.told({"store": (False, self.reason)})
+            checks = self._checks.told()
             response = answering.answer({"status": "not ready", "ready": False, "checks": checks}, 503)
         else:
             response = answering.refused(errors.StoreBusy(self.reason), path)
