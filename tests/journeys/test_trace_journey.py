@@ -150,22 +150,32 @@ def test_what_a_module_writes_is_shown_by_module_and_worker(change: str, platfor
     answer = platform.admin.post(f"{platform.control}/apis/modplane.dev/v1/modules", json=made)
     assert answer.status_code == 201, answer.text
     platform.wait_state("talker", "ACTIVE", timeout=60.0)
-    own = platform.refresh()[1]
-    assert httpx.get(f"{own}/api/v1/modules/v1/talker/say?word=hello").json() == "hello"
-    assert httpx.get(f"{own}/api/v1/modules/v1/talker/say?word=fail").status_code == 500
-    everywhere = platform.cli("logs", "talker")
-    for worker in ("w0", "w1"):
-        assert f"  {worker}  stdout    imported\n" in everywhere
-        assert f"  {worker}  stderr    started\n" in everywhere
+    other, own = platform.refresh()
+    say = "api/v1/modules/v1/talker/say?word"
+    for door in (other, own):
+        polling.until_sync(lambda: httpx.get(f"{door}/{say}=hi").status_code == 200, what="it serves")  # noqa: B023
+    assert httpx.get(f"{own}/{say}=hello").json() == "hello"
+    assert httpx.get(f"{own}/{say}=fail").status_code == 500
+
+    def everywhere() -> bool:
+        shown = platform.cli("logs", "talker")
+        words = ("stdout    imported", "stderr    started")
+        return all(f"  {worker}  {each}\n" in shown for worker in ("w0", "w1") for each in words)
+
+    polling.until_sync(everywhere, what="both workers tell of import and start", step=0.2)
     lines = platform.cli("logs", "talker", "--worker", "w1")
     assert "  w0  " not in lines
     for words in ("warning   asked for hello", "stdout    in a thread hello", "ZeroDivisionError: division by zero"):
         assert words in lines
-    log = "".join(path.read_text(errors="replace") for path in (platform.data / "logs").iterdir())
-    (printed,) = [line for line in log.splitlines() if "module output" in line and "in a thread hello" in line]
-    assert "module=talker" in printed
-    assert "worker=w1" in printed
-    (asked,) = [line for line in log.splitlines() if "asked for hello" in line]
+
+    def written(words: str) -> list[str]:
+        log = "".join(path.read_text(errors="replace") for path in (platform.data / "logs").iterdir())
+        return [line for line in log.splitlines(keepends=True) if words in line and line.endswith("\n")]
+
+    (printed,) = polling.until_sync(lambda: written("in a thread hello"), what="what was printed is in the log")
+    for words in ("module output", "module=talker", "worker=w1"):
+        assert words in printed
+    (asked,) = polling.until_sync(lambda: written("asked for hello"), what="what was logged is in the log")
     for words in ("module=talker", "worker=w1", "trace_id=", "request_id="):
         assert words in asked
 
