@@ -19,8 +19,9 @@ from typing import NamedTuple
 
 import structlog
 import uvloop
+from prometheus_client.metrics_core import Metric
 
-from controlplane import doors, errors, probing, securing, settings, starting, writing
+from controlplane import doors, errors, gauging, probing, securing, settings, starting, writing
 from controlplane.api import apps, authenticating, guarding, revoking
 from controlplane.audit import archives, sealing
 from controlplane.discovery import discovering, rows, watching
@@ -28,9 +29,9 @@ from controlplane.inspection import inspecting
 from controlplane.messaging import asking, comparing, messengers, steps, trailing
 from controlplane.reconcile import fleet, leadership, locks, looping
 from controlplane.store import keeping, stores
-from controlplane.telemetry import measurements, tracing
+from controlplane.telemetry import instruments, measurements, tracing
 from schemas import names
-from schemas.kits import checks, endings, logs
+from schemas.kits import checks, endings, exposing, logs
 from schemas.kits import tracing as kit
 from schemas.kits.clocks import SystemClock
 from schemas.kits.natslink import NatsLink
@@ -114,6 +115,8 @@ class Engines:
         self._archive = archive
         self._store = store
         self._link = link
+        self.parts: tuple[looping.Reconciler, messengers.Messaging] | None = None
+        """What works while this process leads."""
 
     async def start(self, epoch: int) -> None:
         """Start every engine under ``epoch``."""
@@ -131,6 +134,7 @@ class Engines:
             _tell_unstored,
             self._archive,
         )
+        self.parts = reconciler, messenger
         self.discovery.carrier.wake = reconciler.wake
         own = writing.Writer(self._store, self._clock, self.discovery, epoch=self._epoch)
         for writer in (*self.discovery.writers, own):
@@ -163,6 +167,7 @@ class Engines:
 
     async def stop(self) -> None:
         """Stop every engine and wait until they have ended."""
+        self.parts = None
         await self._tasks.stop()
         logger.info("engines stopped")
 
@@ -206,6 +211,16 @@ class ControlPlane:
         self._steps = steps.Keeping(store, clock)
         self._probe = probing.StoreProbe(store, clock)
         self._checks = checks.Checks(self._found, clock)
+        self._callers = authenticating.Callers(
+            self._verifier,
+            self._clock,
+            self._revocations.revoked,
+            anonymous=self._chosen.anonymous,
+            ttl=self._chosen.auth_cache_ttl,
+            tokens=self._chosen.auth_cache_tokens,
+        )
+        self._families: list[Metric] = []
+        self._exposition = exposing.Exposition(lambda: self._families, instruments.REGISTRY)
 
     async def run(self, door: socket.socket) -> int:
         """Serve on ``door`` until told to end; returns the exit code."""
@@ -218,14 +233,7 @@ class ControlPlane:
             readiness=self._checks.told,
             info=self._info,
             version=VERSION,
-            callers=authenticating.Callers(
-                self._verifier,
-                self._clock,
-                self._revocations.revoked,
-                anonymous=self._chosen.anonymous,
-                ttl=self._chosen.auth_cache_ttl,
-                tokens=self._chosen.auth_cache_tokens,
-            ),
+            callers=self._callers,
             allowed_hosts=[*guarding.LOOPBACK, *(self._shown.names if self._shown else ())],
             writer=self._engines.discovery.writer,
             auditor=trailing.Auditor(self._archive, self._link),
@@ -233,6 +241,7 @@ class ControlPlane:
             measured=self._engines.measured,
             last_check=self._engines.fleet.last_check,
             tail=asking.Asking(self._link),
+            metrics=self._metrics,
         )
         self._archive.start()
         self._guards.supervise(self._archive.run, "store audit records")
@@ -269,12 +278,34 @@ class ControlPlane:
         await self._steps.keep()
         await self._link.close()
         await self._engines.measured.close()
+        self._exposition.close()
         await self._engines.inspector.close()
         await self._engines.leadership.release()
         for task in (serving, leading):
             if not task.cancelled() and (error := task.exception()) is not None:
                 logger.error("control plane failed", task=task.get_name(), exc_info=error)
         return 1 if failed else 0
+
+    async def _metrics(self) -> bytes:
+        """What Prometheus reads: looked at here, rendered elsewhere."""
+        engines = self._engines
+        reconciler, messenger = engines.parts or (None, None)
+        self._families = list(
+            gauging.families(
+                gauging.Parts(
+                    VERSION,
+                    self._store,
+                    self._link,
+                    engines.leadership,
+                    engines.fleet,
+                    self._verifier,
+                    self._callers,
+                    reconciler,
+                    messenger,
+                )
+            )
+        )
+        return await self._exposition.text()
 
     def _end(self, reason: str) -> None:
         if not self._ending.is_set():

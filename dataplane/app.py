@@ -19,14 +19,14 @@ from importlib import metadata
 import structlog
 import uvloop
 
-from dataplane import doors, guards, recycling
+from dataplane import doors, gauging, guards, recycling
 from dataplane.agent import agents, carrying
 from dataplane.gateway import auditing, dispatching, hosting, pages, providing, watching
 from dataplane.runtime import confiding, hosts, masking, sharing, turns
 from dataplane.settings import Settings, load
 from dataplane.telemetry import outputs, tracing
 from dataplane.telemetry.lines import Lines
-from schemas.kits import checks, endings, logs, recorders, spools
+from schemas.kits import checks, endings, exposing, logs, recorders, spools
 from schemas.kits import tracing as kit
 from schemas.kits.chains import Chain
 from schemas.kits.clocks import SystemClock
@@ -94,6 +94,7 @@ class Worker:
         self._recorder = self._make_recorder()
         self._agent: agents.Agent | None = None
         self._watchdog: watching.Watchdog | None = None
+        self._exposition = exposing.Exposition(self._make_gauges())
         self._ending = asyncio.Event()
         self._failed = False
         self._tracer = kit.open_tracer(
@@ -102,7 +103,9 @@ class Worker:
         headers = [(HEADER, f"{settings.worker_id}/{self._boot}")] if settings.worker_header else []
         gateway = dispatching.Dispatcher(
             self._host,
-            pages.Pages(self._host, ready=self._ready, info=self._info, version=self._version),
+            pages.Pages(
+                self._host, ready=self._ready, info=self._info, metrics=self._exposition.text, version=self._version
+            ),
             self._clock,
             guard.gate,
             auditing.Trail(self._recorder, opened=settings.audit_open),
@@ -139,6 +142,7 @@ class Worker:
         self._server.should_exit = True
         await asyncio.wait({serving})
         await refreshing.stop()
+        self._exposition.close()
         ended.cancel()
         await asyncio.to_thread(self._tracer.close)
         return 1 if failed else 0
@@ -171,6 +175,10 @@ class Worker:
             first={"version": self._version},
             limit=self._settings.audit_spool_bytes,
         )
+
+    def _make_gauges(self) -> gauging.Gauges:
+        labels = {"worker": self._settings.worker_id, "boot": self._boot, "version": self._version}
+        return gauging.Gauges(self._host, self._guards, lambda: self._agent, lambda: self._watchdog, labels)
 
     def _make_watchdog(self, agent: agents.Agent) -> watching.Watchdog:
         settings = self._settings

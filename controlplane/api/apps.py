@@ -43,6 +43,7 @@ from controlplane.audit import noting
 from controlplane.store import stores
 from controlplane.telemetry import measurements
 from schemas import kinds, names
+from schemas.kits import exposing
 from schemas.kits.clocks import Clock
 from schemas.meta import Json
 from schemas.problems import Violation
@@ -95,6 +96,7 @@ def create_app(
     version: str,
     callers: authenticating.Callers,
     measured: measurements.Measurements,
+    metrics: ports.Text | None = None,
     allowed_hosts: Collection[str] = guarding.LOOPBACK,
     writer: writing.Writer | None = None,
     auditor: ports.Auditor | None = None,
@@ -124,6 +126,7 @@ def create_app(
             *_resource_routes(resources.Reader(store, clock, watches), changing.Changer(writer)),
             *_catalogue_routes(version),
             *_document_routes(app),
+            Route("/metrics", _measured(metrics), methods=["GET"]),
         ]
     )
     _add_probes(app, readiness, info)
@@ -200,6 +203,14 @@ def _asked(said: Callable[[], Response]) -> Callable[[], Any]:
 
     async def run() -> Response:
         return said()
+
+    return run
+
+
+def _measured(metrics: ports.Text | None) -> Callable[[Request], Any]:
+    async def run(_: Request) -> Response:
+        text = b"" if metrics is None else await metrics()
+        return Response(text, media_type=exposing.CONTENT_TYPE, headers={"cache-control": "no-store"})
 
     return run
 

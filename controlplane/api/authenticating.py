@@ -41,6 +41,10 @@ class Callers:
 
         ``anonymous``: the role of those who bring no token; ``ttl``: seconds for which a token is remembered.
         """
+        self.hits = 0
+        """Tokens that were remembered."""
+        self.unknown = 0
+        """Tokens that had to be verified."""
         self._revoked = revoked
         self._verifier = verifier
         self._clock = clock
@@ -48,6 +52,11 @@ class Callers:
         self._ttl = ttl
         self._tokens = tokens
         self._known: OrderedDict[bytes, tuple[Proof, float]] = OrderedDict()
+
+    @property
+    def remembered(self) -> int:
+        """How many tokens are remembered."""
+        return len(self._known)
 
     async def identify(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
         """The caller and the caller's role, None where there is none; Refusal 401 for a token that is not believed."""
@@ -70,12 +79,15 @@ class Callers:
         key, now = hashlib.sha256(token).digest(), self._clock.now().timestamp()
         proof, until = self._known.pop(key, (None, 0.0))
         if proof is None or not proof.holds or now >= until:
+            self.unknown += 1
             try:
                 proof = await self._verifier.verify(token, now)
             except TokenRefused as error:
                 words = "the token is not believed: it ran out, or is not of an issuer of this system"
                 raise answering.Refusal(401, words, headers=_REFUSED) from error
             until = min(now + self._ttl, proof.verified.principal.expires)
+        else:
+            self.hits += 1
         self._known[key] = proof, until
         while len(self._known) > self._tokens:
             self._known.popitem(last=False)

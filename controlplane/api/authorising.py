@@ -31,6 +31,8 @@ class Role(IntEnum):
 
 _OPEN: Final = frozenset({"/health", "/ready", "/openapi.json", "/docs"})
 _OPEN_BELOW: Final = "/docs/"
+LOCAL: Final = frozenset({"/metrics"})
+"""Paths that callers on this machine may read without a token: they tell of the platform, never of a tenant."""
 _ADMINS: Final = frozenset({"Organisation", "ModuleAccess", "Revocation"})
 _AUDIT: Final = f"{names.MANAGEMENT_PREFIX}/audit"
 READING: Final = frozenset({"GET", "HEAD", "OPTIONS"})

@@ -3,7 +3,7 @@
 `controlplane.app` hands in what fulfils them; tests hand in doubles.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Protocol, TypeAlias
 
@@ -12,13 +12,16 @@ from controlplane.writing import SourceResolver
 from schemas.lines import LineReport
 from schemas.meta import Json
 
-__all__ = ["Auditor", "Discoverer", "Info", "LastCheck", "Readiness", "SourceResolver", "Tail"]
+__all__ = ["Auditor", "Discoverer", "Info", "LastCheck", "Readiness", "SourceResolver", "Tail", "Text"]
 
 Readiness: TypeAlias = Callable[[], Json]
 """Named checks: ``{"store": {"ok": true, "reason": "", "since": "…"}, …}``; ready when every one is ok."""
 
 Info: TypeAlias = Callable[[], Json]
 """What the process says of itself."""
+
+Text: TypeAlias = Callable[[], Awaitable[bytes]]
+"""Renders the process's metrics, off the loop."""
 
 
 LastCheck: TypeAlias = Callable[[str], datetime | None]

@@ -23,7 +23,7 @@ from controlplane import errors
 from controlplane.messaging import streams
 from controlplane.store.stores import Store
 from controlplane.store.transactions import Transaction
-from controlplane.telemetry import measurements
+from controlplane.telemetry import instruments, measurements
 from schemas import names
 from schemas.kits import buckets
 from schemas.kits.backoffs import Backoff
@@ -99,7 +99,9 @@ class Counting:
             if isinstance(nothing, LinkError):
                 raise
             return False
-        reports = await self._kept.take([(_worker(message), message.data) for message in messages])
+        with instruments.MERGE_SECONDS.time():
+            reports = await self._kept.take([(_worker(message), message.data) for message in messages])
+        instruments.MERGED.inc(len(messages))
         counted = [report for report in reports if report.accesses]
         if counted:
             await self._store.write(partial(_count, reports=counted), epoch=self._epoch())

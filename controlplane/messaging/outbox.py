@@ -29,7 +29,7 @@ from controlplane.store.readings import Reading
 from controlplane.store.records import Batch, OutboxRow
 from controlplane.store.stores import Store
 from controlplane.store.tables import OUTBOX
-from controlplane.telemetry import tracing
+from controlplane.telemetry import instruments, tracing
 from schemas import names
 from schemas.kits import buckets, tracecontext
 from schemas.kits.backoffs import Backoff, jittered
@@ -102,6 +102,11 @@ class Relay:
         self._again = False
         self._known: buckets.BucketInfo | None = None
 
+    @property
+    def pending(self) -> int:
+        """How many events are held for NATS."""
+        return len(self._held)
+
     async def run(self) -> None:
         """Relay until cancelled."""
         self._tasks = Tasks(self._clock)
@@ -160,6 +165,7 @@ class Relay:
                     await self._publish(lane[0])
             except (LinkError, NatsError, OSError) as trouble:
                 failures += 1
+                instruments.OUTBOX_FAILURES.inc()
                 if not isinstance(trouble, LinkError):
                     self._suspect(f"{type(trouble).__name__}: {trouble}"[:200])
                 await self._clock.sleep(self._backoff.delay(failures))
@@ -184,7 +190,7 @@ class Relay:
         ) as at:
             if at is not None:
                 headers["traceparent"] = str(at)
-            with self._storage.write(names.STREAM_EVENTS):
+            with self._storage.write(names.STREAM_EVENTS), instruments.OUTBOX_PUBLISH_SECONDS.time():
                 await self._link.call(send)
         self.published += 1
 

@@ -138,6 +138,11 @@ class Leadership:
         """Whether this process leads."""
         return self._held is not None
 
+    @property
+    def remaining(self) -> float:
+        """Seconds until our lease ends; 0: we have none."""
+        return max(self._standing.expires_in(self._clock.monotonic()), 0.0) if self.leads else 0.0
+
     async def run(self, on_gain: Callable[[int], Awaitable[None]], on_loss: Callable[[], Awaitable[None]]) -> None:
         """Stand until cancelled: ``on_gain(epoch)`` starts the engines, ``on_loss()`` ends them.
 

@@ -25,11 +25,12 @@ from controlplane.reconcile.queueing import Priority, WorkQueue
 from controlplane.store.readings import Reading
 from controlplane.store.records import Batch, DesiredRow, Record
 from controlplane.store.stores import Store
+from controlplane.telemetry import instruments
 from controlplane.telemetry import tracing as spans
 from schemas.kits import tracing
 from schemas.kits.backoffs import Backoff, jittered
 from schemas.kits.clocks import Clock
-from schemas.module import DesiredModule, ModuleSpec
+from schemas.module import DesiredModule, ModuleSpec, ModuleState
 
 logger = structlog.get_logger("controlplane.reconcile.looping")
 
@@ -76,7 +77,19 @@ class Reconciler:
         self._confirmer = confirming.Confirmer(store, clock, workers, epoch)
         self._memory = waking.Memory()
         self._deleting: dict[str, tuple[str, float]] = {}
+        self._stored: dict[str, tuple[int, float]] = {}
+        """When the newest generation of a module was heard of that not every worker serves."""
         self._membership = asyncio.Event()
+
+    @property
+    def known(self) -> int:
+        """How many modules there are."""
+        return len(self._memory.known)
+
+    @property
+    def unfinished(self) -> int:
+        """How many of them wait for workers."""
+        return len(self._memory.awaiting_fleet)
 
     def wake(self, name: str) -> None:
         """Have a look at the module ``name`` soon."""
@@ -156,9 +169,12 @@ class Reconciler:
     def _noticed(self, sighting: waking.Sighting, row: DesiredRow | None = None) -> None:
         """Take in how a module stands; ``row``: what the same commit told the workers of it."""
         news = self._memory.notice(sighting)
+        if news.intent and not sighting.deleting:
+            self._stored[sighting.name] = (sighting.generation, self._clock.monotonic())
         if news.gone:
             self.queue.forget(sighting.name)
             self._deleting.pop(sighting.name, None)
+            self._stored.pop(sighting.name, None)
         elif news.intent and row is not None and sighting.registered and row.generation == sighting.generation:
             # It went forward in the commit that brought it: what is left is to hear from the workers.
             self._memory.awaiting_fleet[sighting.name] = (row.epoch, row.revision)
@@ -220,8 +236,9 @@ class Reconciler:
         """One turn; whatever goes wrong becomes a back-off of this module."""
         uid = self._memory.uid(name)
         try:
-            async with asyncio.timeout(TURN_TIMEOUT):
-                decision = await self._reconcile(name)
+            with instruments.RECONCILE_SECONDS.time():
+                async with asyncio.timeout(TURN_TIMEOUT):
+                    decision = await self._reconcile(name)
         except (errors.ModplaneError, TimeoutError) as problem:
             error = str(problem) or f"no answer within {TURN_TIMEOUT:.0f} s"
             logger.warning("reconcile failed", error=error, **self._backed_off(name, uid))
@@ -230,12 +247,16 @@ class Reconciler:
             logger.exception("reconcile failed", **self._backed_off(name, uid))
             return
         self.queue.succeeded(name)
-        if decision is not None:
+        if decision is None:
+            instruments.GONE.inc()
+        else:
+            (instruments.DONE if decision.requeue_after is None else instruments.REQUEUED).inc()
             self.queue.add(name, Priority.RESYNC, jittered(RESYNC_EVERY, RESYNC_SPREAD, self._rng))
             if decision.requeue_after is not None:
                 self.queue.add(name, Priority.WAKE, decision.requeue_after)
 
     def _backed_off(self, name: str, uid: str) -> dict[str, str | int | float]:
+        instruments.FAILED.inc()
         wait = self.queue.failed(name, uid)
         return {"module": name, "failures": self.queue.failures(name), "retry_seconds": round(wait, 3)}
 
@@ -309,9 +330,10 @@ class Reconciler:
             self._wake_all(self._memory.touch(name, decision.touching))
         return decision
 
-    @staticmethod
-    def _tell(facts: Facts, decision: Decision) -> None:
+    def _tell(self, facts: Facts, decision: Decision) -> None:
         for step in decision.steps:
+            if step.to is ModuleState.ACTIVE:
+                self._arrived(facts.record.name, facts.record.generation)
             logger.info(
                 "module moved",
                 module=facts.record.name,
@@ -320,3 +342,10 @@ class Reconciler:
                 to_state=step.to,
                 reason=step.reason,
             )
+
+    def _arrived(self, name: str, generation: int) -> None:
+        """Every counted worker serves a generation: how long that took."""
+        stored, since = self._stored.get(name, (0, 0.0))
+        if stored == generation:
+            del self._stored[name]
+            instruments.PROPAGATION_SECONDS.observe(self._clock.monotonic() - since)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
 
+from controlplane.telemetry import instruments
 from schemas.kits.backoffs import Backoff
 from schemas.kits.clocks import Clock
 
@@ -57,6 +58,8 @@ class Schedule:
         self._delayed: list[tuple[float, int, str]] = []
         self._ready: list[tuple[float, int, str]] = []
         self._order = itertools.count()
+        self.late = 0.0
+        """By how many seconds the key was overdue that was taken last."""
 
     def __len__(self) -> int:
         """How many keys are queued, delayed ones included."""
@@ -101,6 +104,7 @@ class Schedule:
             if entry is not None and entry.order == order:
                 del self._waiting[key]
                 self._held.add(key)
+                self.late = max(now - entry.due, 0.0)
                 return key
         return None
 
@@ -192,11 +196,13 @@ class WorkQueue:
 
     def add(self, key: str, priority: Priority = Priority.WAKE, delay: float = 0.0) -> None:
         """Queue ``key``, after ``delay`` seconds; while it backs off it is held until its retry is due."""
+        instruments.QUEUE_ADDS.inc()
         self._schedule.add(key, priority, self._clock.monotonic(), delay)
         self._moved.set()
 
     def renew(self, key: str, delay: float = 0.0) -> None:
         """Queue ``key`` for a new intent: earlier failures are forgotten, no back-off is waited for."""
+        instruments.QUEUE_ADDS.inc()
         self._schedule.renew(key, self._clock.monotonic(), delay)
         self._moved.set()
 
@@ -207,6 +213,7 @@ class WorkQueue:
                 self._moved.clear()
                 key = self._schedule.take(self._clock.monotonic())
                 if key is not None:
+                    instruments.QUEUE_WAIT_SECONDS.observe(self._schedule.late)
                     return key
                 await self._until_moved(self._schedule.next_due())
 
@@ -221,6 +228,7 @@ class WorkQueue:
 
     def failed(self, key: str, uid: str) -> float:
         """The turn of ``key`` failed: queue it again with back-off; the wait in seconds."""
+        instruments.QUEUE_RETRIES.inc()
         wait = self._schedule.failed(key, uid, self._clock.monotonic())
         self._moved.set()
         return wait

@@ -83,7 +83,6 @@ class Teller:
         self._worker = worker
         self._boot = boot
         self._file = file
-        self._offset = time.time() - time.monotonic()
         self._sequence = itertools.count(1)
         self._round = 0
         self._told: Told = {}
@@ -175,7 +174,7 @@ class Teller:
             "seconds": meter.seconds,
             "received": meter.received,
             "sent": meter.sent,
-            "last": meter.last + self._offset if calls else 0.0,
+            "last": meters.time_of(meter.last) if calls else 0.0,
             "inside": max(inside, 0),
             "buckets": sketches.flat(meter.buckets.copy()),
         }
@@ -186,7 +185,7 @@ class Teller:
                 "worker": self._worker,
                 "boot": self._boot,
                 "sequence": next(self._sequence),
-                "at": time.monotonic() + self._offset,
+                "at": meters.time_of(time.monotonic()),
             }
         )
         return b'%b,"routes":[%b],"accesses":[%b]}' % (head[:-1], b",".join(routes), b",".join(accesses))

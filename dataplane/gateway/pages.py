@@ -1,4 +1,4 @@
-"""The worker's own pages: ``/health``, ``/ready``, ``/modules/system/info``, ``/openapi.json``, ``/docs``.
+"""The worker's own pages: health, readiness, information, metrics, the OpenAPI document and its page.
 
 Called by `dataplane.gateway.dispatching` for every path that is not a module's.  Nothing here may hold the serving
 loop: the merged OpenAPI document is made in a thread, once per snapshot (`dataplane.gateway.merging`), files are read
@@ -12,28 +12,40 @@ from urllib.parse import parse_qs
 from starlette.types import Receive, Scope, Send
 
 from dataplane.gateway import answering, describing, hosting, merging
+from schemas.kits import exposing
 from schemas.kits.apidocs import assets
 from schemas.meta import Json
 
 Facts = Callable[[], Json]
 """Says something about the worker, at once."""
 
+Text = Callable[[], Awaitable[bytes]]
+"""Renders something, off the serving loop."""
+
 _NO_CACHE = (b"cache-control", b"no-cache")
+_NO_STORE = (b"cache-control", b"no-store")
 _FILES = f"/{assets.FOLDER}"
 
 
 class Pages:
     """The host's pages, over what the host serves and what the agent knows."""
 
-    def __init__(self, host: hosting.Host, *, ready: Facts, info: Facts, version: str) -> None:
-        """``ready`` answers a JSON object with at least ``ready`` (whether), ``state``, ``reason`` and ``since``."""
+    def __init__(
+        self, host: hosting.Host, *, ready: Facts, info: Facts, version: str, metrics: Text | None = None
+    ) -> None:
+        """``ready`` answers a JSON object with at least ``ready`` (whether), ``state``, ``reason`` and ``since``.
+
+        ``metrics`` answers in Prometheus's text format; None: nothing is measured.
+        """
         self._ready = ready
         self._info = info
+        self._text = metrics
         self._book = merging.Book(lambda: host.snapshot, version)
         self._pages: dict[str, Callable[[Scope, Send], Awaitable[None]]] = {
             "/health": self._health,
             "/ready": self._readiness,
             "/modules/system/info": self._information,
+            "/metrics": self._metrics,
             "/openapi.json": self._openapi,
             "/docs": self._docs,
         }
@@ -58,6 +70,15 @@ class Pages:
 
     async def _information(self, scope: Scope, send: Send) -> None:
         await answering.answer_json(send, self._info())
+
+    async def _metrics(self, scope: Scope, send: Send) -> None:
+        """For this machine only: how much a module is called is not every caller's affair."""
+        if self._text is None or not exposing.is_local(scope):
+            await _missing(scope, send, "metrics are told to this machine only")
+            return
+        text = await self._text()
+        pieces = [text[start : start + describing.CHUNK_BYTES] for start in range(0, len(text), describing.CHUNK_BYTES)]
+        await answering.respond_in_pieces(send, pieces, exposing.CONTENT_TYPE.encode(), [_NO_STORE])
 
     async def _openapi(self, scope: Scope, send: Send) -> None:
         names = parse_qs(scope["query_string"].decode("latin-1")).get("module")

@@ -19,7 +19,7 @@ from starlette.routing import BaseRoute, Mount, WebSocketRoute
 from dataplane.gateway import answering, authorising, matching, pulsing, reaching
 from dataplane.gateway.authorising import Requirement
 from dataplane.runtime import asking, sharing
-from dataplane.telemetry import meters
+from dataplane.telemetry import customs, meters
 from schemas.measures import OTHER
 from schemas.module import DesiredModule
 from schemas.paths import ANY_METHOD, WEBSOCKET
@@ -40,6 +40,8 @@ class Loaded(Protocol):
     generation: int
     desired: DesiredModule
     app: FastAPI
+    metrics: customs.ModuleMetrics
+    """What the module measures of itself."""
     has_check: bool
     """Whether the module has a check of its own."""
 

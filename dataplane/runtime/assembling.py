@@ -17,6 +17,7 @@ from dataplane.errors import LoadFailed
 from dataplane.runtime import collecting, explaining, turns
 from dataplane.runtime.importing import Code, library
 from dataplane.sdk import BaseModuleRouter, ModuleMetadata
+from dataplane.telemetry import customs
 from schemas.meta import Json
 
 
@@ -41,7 +42,14 @@ class Assembled:
     routes: list[collecting.CollectedRoute]
 
 
-def assemble(code: Code, entry_point: str, config: Json, *, version: str = "0.0.0") -> Assembled:
+def assemble(
+    code: Code,
+    entry_point: str,
+    config: Json,
+    *,
+    version: str = "0.0.0",
+    metrics: customs.ModuleMetrics | None = None,
+) -> Assembled:
     """Load ``entry_point`` of ``code`` and build its application; LoadFailed with file and line."""
     library.renew(code)
     module = instantiate(resolve(code, entry_point), code)
@@ -50,6 +58,7 @@ def assemble(code: Code, entry_point: str, config: Json, *, version: str = "0.0.
     turns.rest()
     with author("RegisterFailed", code):
         module.config = copy.deepcopy(config)
+        module.metrics = metrics or customs.ModuleMetrics()
         module.register_routes(app.router)
         for key, handler in module.exception_handlers().items():
             app.add_exception_handler(key, handler)

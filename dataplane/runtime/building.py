@@ -20,6 +20,7 @@ from dataplane.errors import LoadFailed, StartFailed
 from dataplane.runtime import asking, assembling, collecting, confiding, forgetting, lifespans
 from dataplane.runtime.importing import Code, library
 from dataplane.sdk import BaseModuleRouter
+from dataplane.telemetry import customs
 from schemas import digests
 from schemas.module import DesiredModule, DesiredRoute
 from schemas.policies import EffectivePolicy
@@ -66,6 +67,8 @@ class Instance:
         self.routes = routes
         self.app: FastAPI = assembled.app
         self.module: BaseModuleRouter = assembled.module
+        self.metrics = assembled.module.metrics
+        """What the module measures of itself."""
         self.state: dict[str, Any] = {}
         """What the module's lifespan yielded; each request's scope gets a copy."""
         self.has_check = asking.has_check(assembled.module)
@@ -132,7 +135,8 @@ def build(
     config = secrets.revealed(desired.config)
     library.acquire(code)
     try:
-        assembled = assembling.assemble(code, desired.entry_point, config, version=desired.version)
+        metrics = customs.of_version(name, uid, desired.version)
+        assembled = assembling.assemble(code, desired.entry_point, config, version=desired.version, metrics=metrics)
         routes = _agreed(assembled.routes, desired.routes)
         forgetting.remember_calls(route.endpoint for route in routes)
     except BaseException:

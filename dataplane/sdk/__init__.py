@@ -17,6 +17,7 @@ from dataplane.sdk.switching import (
     organisation_configuration,
 )
 from dataplane.sdk.tracing import outgoing_call, span, trace_headers, trace_id
+from dataplane.telemetry.customs import ModuleMetrics
 from schemas.module import ModuleType
 from schemas.policies import AuthLevel
 from schemas.principals import Principal
@@ -29,6 +30,7 @@ __all__ = [
     "HealthStatus",
     "IModuleRouter",
     "ModuleMetadata",
+    "ModuleMetrics",
     "ModuleRouteConfig",
     "ModuleType",
     "OrganisationConfiguration",

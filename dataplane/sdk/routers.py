@@ -14,6 +14,7 @@ from fastapi.middleware import Middleware
 
 from dataplane.sdk.checking import HealthStatus
 from dataplane.sdk.metadata import ModuleMetadata
+from dataplane.telemetry.customs import ModuleMetrics
 
 
 class IModuleRouter(ABC):
@@ -36,6 +37,9 @@ class BaseModuleRouter(IModuleRouter):
 
     config: Mapping[str, Any] = {}
     """The manifest's ``config``; set by the host before `register_routes`."""
+
+    metrics: ModuleMetrics = ModuleMetrics()
+    """Counters, gauges and histograms of the module's own; set by the host before `register_routes`."""
 
     def __init__(self, metadata: ModuleMetadata) -> None:
         self.metadata = metadata

@@ -12,6 +12,7 @@ or `_other`.  So there are at most as many series as routes times methods, each 
 
 import itertools
 import math
+import time
 from collections.abc import Iterable
 from typing import Final
 
@@ -31,6 +32,13 @@ _FACTOR: Final = sketches.FACTOR
 _OFFSET: Final = sketches.OFFSET
 _LEAST: Final = sketches.LEAST
 _LAST: Final = sketches.LAST
+
+_OFFSET_OF_DAY: Final = time.time() - time.monotonic()
+
+
+def time_of(monotonic: float) -> float:
+    """Seconds since 1970 of a monotonic time; they never go back, whatever is done to the clock."""
+    return monotonic + _OFFSET_OF_DAY
 
 
 class Meter:

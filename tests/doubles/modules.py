@@ -11,6 +11,7 @@ from starlette.routing import Mount, WebSocketRoute
 
 from dataplane.errors import StartFailed
 from dataplane.runtime import asking
+from dataplane.telemetry.customs import ModuleMetrics
 from schemas.module import DesiredModule, DesiredRoute
 from schemas.policies import OPEN, EffectivePolicy
 
@@ -51,6 +52,7 @@ class FakeInstance:
         )
         self.state: dict[str, Any] = {}
         self.has_check = False
+        self.metrics = ModuleMetrics()
         self.answer = asking.WELL
         """What its check says."""
         self.checks = 0

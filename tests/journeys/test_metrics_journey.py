@@ -1,6 +1,7 @@
 """What an administrator reads of calls is what the callers counted, to the call, whatever was restarted meanwhile."""
 
 import os
+import re
 import signal
 from collections import Counter
 from collections.abc import Iterator
@@ -9,12 +10,14 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from tests.doubles.platform import BY_HAND, Platform, manifest, module_source, running, wait_for
+from tests.doubles.platform import BY_HAND, ROOT, Platform, manifest, module_source, running, wait_for
 
 pytestmark = pytest.mark.processes
 
 METRICS = "/api/v1/module-management/modules/metrics"
+REQUESTS = "modplane_route_requests_total"
 PATHS = {"hello": "/hello", "guarded": "/guarded", "nothing": "_other"}
 
 
@@ -87,6 +90,7 @@ def test_counts_agree_to_the_call_through_restarts(platform: Platform) -> None:
     client.agree()
 
 
+@pytest.mark.slow
 def test_a_module_that_goes_takes_its_entries_along(platform: Platform) -> None:
     (platform.modules / "gone.py").write_text(module_source("gone"))
     platform.cli("apply", "--wait", "-f", "-", stdin=manifest("gone"))
@@ -95,3 +99,70 @@ def test_a_module_that_goes_takes_its_entries_along(platform: Platform) -> None:
     platform.cli("delete", "module", "gone", "--wait")
     assert not [key for key in metrics(platform) if key.startswith("gone:")]
     assert "gone:/hello" in metrics(platform, **{"from": "2020-01-01T00:00:00Z"})
+
+
+def scraped(platform: Platform, address: str) -> dict[str, list[dict[str, str]]]:
+    """Every sample of a scrape without a token: its labels, by name."""
+    answer = platform.http.get(f"{address}/metrics")
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    found: dict[str, list[dict[str, str]]] = {}
+    for family in text_string_to_metric_families(answer.text):
+        for sample in family.samples:
+            found.setdefault(sample.name, []).append(sample.labels)
+    return found
+
+
+def own_addresses(platform: Platform) -> list[str]:
+    """Those of all workers, once each of them is ready: one may just take the place of another."""
+
+    def found() -> list[str]:
+        addresses = platform.refresh()
+        try:
+            ready = [platform.http.get(f"{address}/ready").status_code == 200 for address in addresses]
+        except httpx.TransportError:
+            return []
+        return addresses if len(ready) == platform.workers and all(ready) else []
+
+    return list(wait_for(found, what=platform.output))
+
+
+def shown(platform: Platform) -> set[str]:
+    """Names of all families of both planes, counters with their ending."""
+    found = set()
+    for address in (platform.control, *own_addresses(platform)):
+        for family in text_string_to_metric_families(platform.http.get(f"{address}/metrics").text):
+            found.add(f"{family.name}_total" if family.type == "counter" else family.name)
+    return {name.removesuffix("_info") for name in found if not name.endswith("_created")}
+
+
+def test_rules_dashboard_and_page_name_what_both_planes_show(platform: Platform) -> None:
+    assert platform.call("v1/shop/hello").status_code == 200
+    page = (ROOT / "docs" / "reference" / "metrics.md").read_text()
+    told = {name for name in re.findall(r"`(modplane_\w+)`", page) if not name.startswith("modplane_module_")}
+
+    def differing() -> set[str]:
+        return told ^ {name for name in shown(platform) if name.startswith("modplane_")}
+
+    wait_for(lambda: not differing(), what=lambda: f"told or shown alone: {differing()}", step=0.5)
+    there = shown(platform)
+    for path in ("deploy/prometheus/rules.yaml", "deploy/grafana/modplane.json"):
+        used = set(re.findall(r"\b(?:modplane|process)_\w+", (ROOT / path).read_text()))
+        assert {re.sub("_bucket$", "", name) for name in used} <= there, path
+
+
+@pytest.mark.slow
+def test_a_scrape_names_no_tenant_and_follows_the_module(platform: Platform) -> None:
+    (platform.modules / "brief.py").write_text(module_source("brief"))
+    platform.cli("apply", "--wait", "-f", "-", stdin=manifest("brief"))
+    addresses = own_addresses(platform)
+    for address in addresses:
+        assert httpx.get(f"{address}/api/v1/modules/v1/brief/hello").status_code == 200
+        assert {"module", "version", "method", "route", "outcome"} == {*scraped(platform, address)[REQUESTS][0]}
+    platform.cli("delete", "module", "brief", "--wait")
+
+    def gone() -> bool:
+        routes = [each for address in addresses for each in scraped(platform, address).get(REQUESTS, [])]
+        return not any(each["module"] == "brief" for each in routes)
+
+    wait_for(gone)
