@@ -54,12 +54,12 @@ class Ward:
         self.platform = platform
         self.ill = ill
 
-    def apply(self, **config: Any) -> None:
+    def apply(self, *, bake: int = 2, **config: Any) -> None:
         spec = {
             "entryPoint": "ward:Ward",
             "config": {"ill": str(self.ill), **config},
             "health": {"intervalSeconds": 1, "failureThreshold": 1},
-            "rollout": {"bakeSeconds": 2, "minimumCalls": 5},
+            "rollout": {"bakeSeconds": bake, "minimumCalls": 5},
         }
         text = {"apiVersion": names.API_VERSION, "kind": "Module", "metadata": {"name": "ward"}, "spec": spec}
         self.platform.cli("apply", "-f", "-", stdin=json.dumps(text))
@@ -144,7 +144,7 @@ def test_the_first_check_that_is_well_brings_it_back(ward: Ward) -> None:
 
 def test_a_bad_generation_gives_way_to_the_last_good_one_with_the_numbers(ward: Ward) -> None:
     good = ward.status()["serving"]["generation"]
-    ward.apply(say="two", broken=True)
+    ward.apply(bake=600, say="two", broken=True)
 
     def given_up() -> bool:
         ward.call()
