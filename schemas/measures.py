@@ -53,7 +53,7 @@ class RouteMeasure(Model):
     """When the last of them ended, in seconds since 1970."""
     inside: Count = 0
     """How many are under way: the one number that falls, too."""
-    buckets: list[Count] = []
+    buckets: list[int] = []
     """Their durations, as `schemas.kits.sketches.flat`."""
 
 

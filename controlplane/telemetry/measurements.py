@@ -258,8 +258,8 @@ def _read(worker: str, body: bytes) -> Measures | None:
     """A message; None if it is none, or speaks for another worker."""
     try:
         report = Measures.model_validate_json(body)
-        if any(len(route.buckets) % 2 for route in report.routes):
-            raise ValueError("a bucket without its count")
+        if any(len(route.buckets) % 2 or min(route.buckets, default=0) < 0 for route in report.routes):
+            raise ValueError("buckets are pairs of numbers")
     except ValueError as error:
         count = error.error_count() if isinstance(error, ValidationError) else 1
         logger.warning("counts refused", worker=worker, problem=f"{count} problems")

@@ -8,6 +8,7 @@ bucket to count, so whoever counts on a hot path adds one to an entry and calls 
 Pure.  Filled by `dataplane.telemetry.meters`; merged and read by `controlplane.telemetry`.
 """
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
@@ -88,7 +89,7 @@ def below(sketch: Mapping[int, int], bounds: Iterable[float]) -> list[int]:
 
 def flat(sketch: Mapping[int, int]) -> list[int]:
     """As it travels and is kept: bucket, count, and so on."""
-    return [number for pair in sketch.items() for number in pair]
+    return list(itertools.chain.from_iterable(sketch.items()))
 
 
 def unflat(numbers: list[int]) -> Sketch:

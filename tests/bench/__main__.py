@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.bench import auth, bulk, conflicts, dispatch, inspection, propagation, storm, tracing
+from tests.bench import auth, bulk, conflicts, dispatch, inspection, metrics, propagation, storm, tracing
 
 BENCHES = {
     "conflicts": conflicts.run,
@@ -21,6 +21,7 @@ BENCHES = {
     "tracing": tracing.run,
     "bulk": bulk.run,
     "inspection": inspection.run,
+    "metrics": metrics.run,
 }
 
 
