@@ -21,9 +21,9 @@ import structlog
 import uvloop
 from prometheus_client.metrics_core import Metric
 
-from controlplane import doors, errors, gauging, probing, securing, settings, starting, writing
+from controlplane import doors, errors, gauging, intaking, planning, probing, securing, settings, starting, writing
 from controlplane.api import apps, authenticating, guarding, revoking
-from controlplane.audit import archives, sealing
+from controlplane.audit import archives, noting, sealing
 from controlplane.discovery import discovering, rows, watching
 from controlplane.inspection import inspecting
 from controlplane.messaging import asking, comparing, messengers, steps, trailing
@@ -139,6 +139,8 @@ class Engines:
         own = writing.Writer(self._store, self._clock, self.discovery, epoch=self._epoch)
         for writer in (*self.discovery.writers, own):
             writer.forward = reconciler.forwarder
+        for writer in (self.discovery.writers.own, own):
+            writer.wrote = self._note
         edits = rows.RowEdits(self._store, own, self._clock, wake=reconciler.wake)
         keeper = keeping.Keeper(self._store, self._clock, self._epoch)
         for body, name in (
@@ -154,6 +156,14 @@ class Engines:
             watch = watching.Watching(self.discovery, path, self._clock, poll=poll)
             self._tasks.supervise(watch.run, "discovery")
         logger.info("engines started", epoch=epoch)
+
+    def _note(self, write: intaking.Write, outcome: writing.Outcome) -> None:
+        """A change that no request asked for belongs into the audit trail as well; what is tried again does not."""
+        resource, book, record = f"{write.kind}/{write.name}", self._archive.book, outcome.record
+        if record is not None and outcome.verb != planning.Verb.UNCHANGED.value:
+            book.wrote(write.manager, outcome.verb, resource, revision=record.revision, generation=record.generation)
+        elif write.manager == names.MANAGER_SQL and outcome.error is not None and not outcome.error.retryable:
+            book.wrote(write.manager, noting.REFUSED, resource)
 
     async def _thin_out(self) -> None:
         """Keep the measurements within bounds."""

@@ -52,6 +52,10 @@ Forward = Callable[[transactions.Transaction, Record], Record]
 """Brings a module that the transaction has just stored forward; the record as it is stored afterwards."""
 
 
+def _nobody_listens(write: intaking.Write, outcome: "Outcome") -> None:
+    """Who asked tells by itself what became of it."""
+
+
 def _nobody_leads() -> Forward | None:
     """Until the wiring says otherwise, new generations are left to whoever leads."""
     return None
@@ -102,6 +106,8 @@ class Writer:
         self._epoch = epoch
         self.forward: Callable[[], Forward | None] = _nobody_leads
         """Asked before each small write for what brings new generations forward in the same transaction."""
+        self.wrote: Callable[[intaking.Write, Outcome], None] = _nobody_listens
+        """Told of each item that was asked for, once it is stored or refused."""
 
     async def apply(
         self,
@@ -233,6 +239,9 @@ class Writer:
                     for _ in range(_BEHIND):
                         await asyncio.sleep(0)
                     _tell(outcomes)
+                    for write, outcome in zip(writes, outcomes, strict=True):
+                        if isinstance(write, intaking.Write):
+                            self.wrote(write, outcome)
                 return outcomes
             await self._resolve(sources, sources.missing)
         raise errors.Conflict("the source paths kept changing while they were read; try again")

@@ -2,7 +2,8 @@
 
 One record for each object that a request changes or is refused; one for a request that changes nothing or is refused as
 a whole.  Dry runs change nothing and are not noted.  Made by `controlplane.api.guarding` for each request that writes,
-told by the handlers, written by a recorder in a thread of its own (`schemas.kits.recorders`).
+told by the handlers, written by a recorder in a thread of its own (`schemas.kits.recorders`).  What people write as
+rows and what discovery finds is noted by the wiring (`controlplane.app`), with its manager in the place of a caller.
 """
 
 import time
@@ -18,6 +19,8 @@ from schemas.principals import Principal
 WRITER: Final = "controlplane"
 UNCHANGED: Final = "Unchanged"
 DONE: Final = "Done"
+REFUSED: Final = "refused"
+ROW_REJECTED: Final = "RowRejected"
 _DENIED: Final = frozenset({401, 403})
 
 
@@ -75,7 +78,7 @@ class Asked:
 
     def refused(self, code: int, reason: str, resource: str) -> None:
         """An object of several was refused."""
-        self._note(code, reason, "refused", resource)
+        self._note(code, reason, REFUSED, resource)
 
     def ended(self, code: int) -> None:
         """The request was answered with ``code``."""
@@ -84,12 +87,23 @@ class Asked:
         if code < 400:
             self._note(code, "" if self.verb else UNCHANGED, self.verb, self.resource)
         else:
-            self._note(code, self.reason or str(code), "refused", self.resource)
+            self._note(code, self.reason or str(code), REFUSED, self.resource)
 
     def _note(self, code: int, reason: str, verb: str, resource: str, **more: int | None) -> None:
         self.noted += 1
         if not self.dry:
             self.recorder.note((self, code, reason, verb, resource, more))
+
+
+@dataclass(frozen=True, slots=True)
+class Wrote:
+    """A change that no request asked for."""
+
+    at: float
+    manager: str
+    verb: str
+    resource: str
+    more: dict[str, int | None]
 
 
 class Book:
@@ -119,6 +133,13 @@ class Book:
             _within(),
         )
 
+    def wrote(
+        self, manager: str, verb: str, resource: str, *, revision: int | None = None, generation: int | None = None
+    ) -> None:
+        """Something was changed, or refused, that no request asked for: a row did, or what lies in a folder."""
+        more = {"revision": revision, "generation": generation}
+        self._recorder.note(Wrote(self._now(), manager, verb, resource, more))
+
     def lacking(self, reason: str, count: int, detail: str) -> None:
         """Something is missing in, or was refused to, another writer's chain."""
         self._recorder.note((self._now(), reason, count, detail))
@@ -136,8 +157,21 @@ def _resource(path: str) -> str:
     return "" if kind is None else f"{kind.name}/{name}".rstrip("/")
 
 
-def encode(entry: tuple[Any, ...]) -> Json:
+def encode(entry: Any) -> Json:
     """A note as a record; runs in the recorder's thread."""
+    if isinstance(entry, Wrote):
+        refused = entry.verb == REFUSED
+        return audit.record(
+            kind=audit.CHANGE,
+            at=audit.moment(entry.at),
+            outcome=audit.ERROR if refused else audit.ALLOW,
+            status=422 if refused else 200,
+            reason=ROW_REJECTED if refused else DONE,
+            verb=entry.verb,
+            resource=entry.resource,
+            manager=entry.manager,
+            **entry.more,
+        )
     if not isinstance(entry[0], Asked):
         at, reason, count, detail = entry
         return audit.record(kind="gap", at=audit.moment(at), reason=reason, count=count, detail=detail)

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -80,6 +80,15 @@ class _Item:
         return [Failure(self.path, str(error))]
 
 
+class Writers(NamedTuple):
+    """The write paths of code that lies in the modules path."""
+
+    everybody: writing.Writer
+    """Of whoever asks for a module by its manifest."""
+    own: writing.Writer
+    """Of what is found."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Asked:
     """Somebody asked for a scan."""
@@ -136,9 +145,9 @@ class ModuleDiscovery:
         return {**known, **(await self.resolve_all(rest) if rest else {})}
 
     @property
-    def writers(self) -> tuple[writing.Writer, ...]:
-        """The write paths that ask us for digests: everybody's, and the one of what is found."""
-        return self.writer, self._own
+    def writers(self) -> Writers:
+        """The write paths that ask us for digests."""
+        return Writers(self.writer, self._own)
 
     @property
     def folders(self) -> Mapping[str, tuple[int, int]]:

@@ -1,5 +1,7 @@
 """A row is a manifest: plain SQL applies, changes and deletes modules."""
 
+import json
+
 import pytest
 
 from tests.doubles.platform import Platform, module_source, wait_for
@@ -40,6 +42,14 @@ def test_insert_update_and_delete_by_sql_become_a_module_change_and_go(platform:
     platform.wait_state("by-row", None)
     assert platform.call("v1/by-row/hello").status_code == 404
     database.close()
+
+    def recorded() -> list[tuple[str, str, str]]:
+        said = platform.cli("audit", "-o", "json").splitlines()
+        kept = [record for record in map(json.loads, said) if record.get("resource") == "Module/by-row"]
+        return [(record["manager"], record["verb"], record["reason"]) for record in kept]
+
+    written = [("sql", verb, "Done") for verb in ("created", "configured", "configured", "deleted")]
+    wait_for(lambda: recorded() == [*written[:2], ("sql", "refused", "RowRejected"), *written[2:]], what=recorded)
 
 
 def test_what_the_api_writes_stands_in_the_row(platform: Platform) -> None:
