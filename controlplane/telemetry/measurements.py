@@ -12,6 +12,7 @@ that cannot be used is put aside and begun anew.  `PATH` lies beside the store.
 
 import asyncio
 import functools
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -119,7 +120,7 @@ class Measurements:
         call = functools.partial(work, self, *args, **kwargs)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._thread, call)
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, OSError) as error:
             raise errors.StoreBusy(f"the measurements in {self._path} cannot be used: {error}") from error
 
     def _open(self) -> sqlite3.Connection:
@@ -238,6 +239,7 @@ _DROP: Final = (
 
 def _opened(path: Path) -> sqlite3.Connection:
     path.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         connection.execute("PRAGMA busy_timeout = 2000")
