@@ -202,6 +202,7 @@ def admit(platform: Platform, name: str) -> tuple[str, Path]:
     return platform.endpoints["nats"].replace(f"reader:{users.password}@", ""), users.key_file(name)
 
 
+@pytest.mark.slow
 def test_a_worker_that_joins_and_leaves_moves_the_numbers_and_nothing_else(fleet: Platform) -> None:
     add(fleet, "steady")
     condition = programmed(fleet, "steady")

@@ -42,6 +42,7 @@ def test_an_applied_module_walks_to_active_in_two_commits(simulate: Simulate) ->
     simulate(scenario)
 
 
+@pytest.mark.slow
 def test_one_hundred_resyncs_of_a_converged_module_write_nothing(simulate: Simulate) -> None:
     async def scenario(world: World) -> None:
         plane = await settled(world)

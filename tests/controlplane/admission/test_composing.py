@@ -182,6 +182,7 @@ def test_an_alias_bomb_is_never_built() -> None:
     assert len(problems) == growing.MAX_PROBLEMS
 
 
+@pytest.mark.slow
 def test_ten_thousand_documents_with_five_in_a_hundred_bad_fit_in_little_memory() -> None:
     data = b"---\n".join(GOOD % index if index % 20 else b"a: [1\nb: *x\n" for index in range(10_000))
     tracemalloc.start()
