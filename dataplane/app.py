@@ -20,7 +20,7 @@ import structlog
 import uvloop
 
 from dataplane import doors, gauging, guards, recycling
-from dataplane.agent import agents, carrying
+from dataplane.agent import agents, carrying, states
 from dataplane.gateway import auditing, dispatching, hosting, pages, providing, watching
 from dataplane.runtime import confiding, hosts, masking, sharing, turns
 from dataplane.settings import Settings, load
@@ -149,7 +149,7 @@ class Worker:
 
     def _make_agent(self) -> agents.Agent:
         settings = self._settings
-        identity = agents.Identity(
+        identity = states.Identity(
             settings.worker_id, self._boot, settings.labels, self._server.address, self._started, settings.replaces
         )
         return agents.Agent(

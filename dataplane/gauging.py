@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from prometheus_client.metrics_core import InfoMetricFamily, Metric
 
 from dataplane import guards
-from dataplane.agent import agents
+from dataplane.agent import agents, states
 from dataplane.gateway import hosting, watching
 from dataplane.telemetry import customs, exposing
 from schemas.kits.exposing import counter, gauge, keys_of
@@ -76,7 +76,7 @@ class Gauges:
         yield gauge("modplane_route_series", "Series of routes that are counted.", len(self._host.book))
 
 
-def _agent(facts: agents.Facts) -> Iterator[Metric]:
+def _agent(facts: states.Facts) -> Iterator[Metric]:
     states = {state.value: float(state is facts.state) for state in WorkerState}
     yield gauge("modplane_worker_state", "1 for the state that the worker is in.", states, "state")
     yield gauge("modplane_nats_connected", "Whether NATS is connected.", float(facts.connected))

@@ -6,7 +6,7 @@ may heal is tried again with back-off and is `pending`.  Until something newer s
 of the same uid does, also the one that an earlier boot left on disk; where there is none, the module's known routes
 answer 503.
 
-Runs on the agent's loop; called by `dataplane.agent.agents`.
+Runs on the agent's loop; called by `dataplane.agent.living`.
 """
 
 import asyncio

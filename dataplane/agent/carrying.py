@@ -2,7 +2,7 @@
 
 Earlier boots of the slot go first: what their end cost is said (`schemas.kits.spools.left_behind`), then what they left
 is sent.  The id of a batch is the same at each try, so the stream and the reader drop repeats.
-Runs on the agent's loop, the blocking parts in threads; called by `dataplane.agent.agents`.
+Runs on the agent's loop, the blocking parts in threads; called by `dataplane.agent.living`.
 """
 
 import asyncio

@@ -5,7 +5,7 @@
 What always holds: a check is never on the way of a request; it is one at a time per module, and one that hangs delays
 no other; when it is due is spread by ±20 %, and many modules that are new at once begin spread, too; what a module says
 while its successor is put in place counts for nobody.
-Runs on the agent's loop; started by `dataplane.agent.agents`, which reports what it finds.
+Runs on the agent's loop; started by `dataplane.agent.living`, which reports what it finds.
 """
 
 import asyncio

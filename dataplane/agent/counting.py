@@ -7,7 +7,7 @@ names its series, and one that is repeated adds nothing.  A series counts as tol
 minute each is told again, changed or not, in case the stream was lost.  What cannot be told at the end is left in a
 file, which the next boot of this slot tells first.  A worker that is killed takes at most a second of counts with it.
 
-Runs on the agent's loop; called by `dataplane.agent.agents`.
+Runs on the agent's loop; called by `dataplane.agent.living`.
 """
 
 import contextlib

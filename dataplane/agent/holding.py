@@ -9,7 +9,7 @@ brings nothing back that went.
 
 Of a module it says what is wanted, of flags, organisations and revocations what is to be noted.
 
-Pure but for logging; driven by `dataplane.agent.following`, read by `dataplane.agent.agents`, kept on disk by
+Pure but for logging; driven by `dataplane.agent.following`, read by `dataplane.agent.living`, kept on disk by
 `dataplane.agent.saving`.
 """
 

@@ -5,7 +5,7 @@ is only tidied up, a little later.  When the disk refuses, the file keeps what i
 acknowledges nothing new, and tries again with back-off.
 
 Blocking work runs in a thread of the agent's own, so that a disk that hangs holds up neither requests nor reports.
-Driven by `dataplane.agent.agents`; goes to `dataplane.agent.keeping`.
+Driven by `dataplane.agent.living`; goes to `dataplane.agent.keeping`.
 """
 
 import asyncio

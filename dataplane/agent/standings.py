@@ -4,7 +4,7 @@
 
 Always: what a swap has not brought yet is not acknowledged (`Standings.busy`); changes that come while one is on its
 way go together with the next; sets share what did not change.
-Runs on the agent's loop; fed by `dataplane.agent.agents`.
+Runs on the agent's loop; fed by `dataplane.agent.living`.
 """
 
 import asyncio

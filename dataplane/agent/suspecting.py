@@ -7,7 +7,7 @@ it is rejected as `CrashedWorker` until one of them changes, and the others load
 only those are blamed that were so at an earlier death too, if any; and suspects are loaded one after the other.
 
 Files hold no secrets, only digests and names; a folder that cannot be written costs this protection and nothing else.
-Called by `dataplane.agent.agents` and `dataplane.agent.applying`.
+Called by `dataplane.agent.living` and `dataplane.agent.applying`.
 """
 
 import contextlib

@@ -12,7 +12,7 @@ from pathlib import Path
 import nats
 import pytest
 
-from dataplane.agent import agents
+from dataplane.agent import agents, states
 from dataplane.gateway import dispatching, hosting, pages
 from dataplane.gateway.standing import Standing
 from schemas import names
@@ -38,7 +38,7 @@ class Rig:
         self.host = hosting.Host()
         self.app = dispatching.Dispatcher(self.host, pages.Pages(self.host, ready=dict, info=dict, version="1"))
         self.digest = sources.store(self.code_root, {"small.py": sources.SMALL})
-        identity = agents.Identity("w0", "00000000", {"zone": "x"}, "http://127.0.0.1:1", datetime.now(UTC))
+        identity = states.Identity("w0", "00000000", {"zone": "x"}, "http://127.0.0.1:1", datetime.now(UTC))
         self.agent = agents.Agent(
             identity, self.host, nats_url=server.url, code_root=self.code_root, last_good=folder / "lkg" / "w0.db",
             trusted=TRUSTED,
