@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from dataplane.gateway import limiting
+from dataplane.gateway import framing
 from schemas.module import Limits
 from tests.doubles.asgi import Answer, Socket, call, http_scope
 from tests.doubles.polling import until
@@ -506,8 +506,8 @@ def test_what_is_let_through_is_read_by_a_strict_client_as_it_was_meant(
 ) -> None:
     message = start(*headers, status=status)
     try:
-        length = limiting.length_of(message)
-    except limiting.Illegal:
+        length = framing.length_of(message)
+    except framing.Illegal:
         return
     lines = [b"HTTP/1.1 %d \r\n" % status, *(b"%b: %b\r\n" % pair for pair in message["headers"]), b"\r\n"]
     client = h11.Connection(h11.CLIENT)
