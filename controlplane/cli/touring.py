@@ -37,9 +37,9 @@ def lines(modules: Path, data_plane: str, program: str) -> list[str]:
         f"{call()}   # 401: no token",
         f"{call('ADA')}   # 200",
         f"{call('BOB')}   # 403: another organisation",
-        f"sed s/ENABLED/DISABLED/ {flag} | {program} apply -f -",
+        f"sed s/ENABLED/DISABLED/ {flag} | {program} apply --wait -f -",
         f"{call('ADA')}   # 403: the flag is off",
-        f"{program} apply -f {flag}",
+        f"{program} apply --wait -f {flag}",
         f"{call('ADA')}   # 200",
         f"{program} audit --module {MODULE}",
     ]
