@@ -233,7 +233,7 @@ class Management:
             Query(
                 description="What the asker has already: ``WORKER/BOOT:NUMBER`` of each worker, with commas between.",
                 pattern=tailing.CURSOR,
-                max_length=10_000,
+                max_length=4_000,
             ),
         ] = "",
     ) -> Response:
