@@ -12,13 +12,13 @@ Runs on the agent's loop; called by `dataplane.agent.living`.
 import asyncio
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Protocol, TypeAlias
+from typing import TypeAlias
 
 import structlog
 
-from dataplane.agent import loading, planning, striking, suspecting
+from dataplane.agent import failing, loading, planning, ports, striking, suspecting
 from dataplane.agent.holding import Wanted
 from dataplane.errors import DataPlaneError, LoadFailed, StartFailed
 from dataplane.gateway import serving
@@ -32,78 +32,7 @@ logger = structlog.get_logger("dataplane.agent.applying")
 Served: TypeAlias = serving.Served
 Trouble: TypeAlias = serving.Trouble
 
-_QUARANTINE_SIZE = 10_000
 _MOMENT_SECONDS = 1.0
-
-
-class Gateway(Protocol):
-    """What `dataplane.gateway.hosting.Host` offers, reached across the loops by `dataplane.agent.crossing`."""
-
-    async def install(self, served: serving.Served) -> None:
-        """Start and publish."""
-        ...
-
-    async def renew(self, module: Wanted) -> datetime | None:
-        """Publish around the instance that serves; when, or None if none does."""
-        ...
-
-    async def block(self, served: serving.Served, *, instead: bool = False) -> None:
-        """Publish trouble; ``instead``: also in place of a generation that serves."""
-        ...
-
-    async def remove(self, name: str, uid: str) -> None:
-        """Unpublish and drain."""
-        ...
-
-
-class Tracks(Protocol):
-    """Who writes down how long each step of a change takes (`dataplane.agent.tracking`)."""
-
-    def step(self, module: str, name: str) -> contextlib.AbstractContextManager[None]:
-        """A block that is a step."""
-        ...
-
-    def split(self, module: str, name: str, moment: int) -> None:
-        """What came after ``moment`` of the last step is one of its own."""
-        ...
-
-    def placed(self, module: str, order: tuple[int, int], error: str = "") -> None:
-        """The change is in place, or refused."""
-        ...
-
-    def gone(self, module: str) -> None:
-        """Nobody wants the module any more."""
-        ...
-
-
-class NoTracks:
-    """Nobody."""
-
-    def step(self, module: str, name: str) -> contextlib.AbstractContextManager[None]:
-        """Only the block."""
-        return contextlib.nullcontext()
-
-    def split(self, module: str, name: str, moment: int) -> None:
-        """Nothing."""
-
-    def placed(self, module: str, order: tuple[int, int], error: str = "") -> None:
-        """Nothing."""
-
-    def gone(self, module: str) -> None:
-        """Nothing."""
-
-
-@dataclass(slots=True)
-class _Failed:
-    """The last attempt at a module: words only, since an exception would keep the module's frames alive."""
-
-    module: Wanted
-    reason: str
-    message: str
-    failures: int
-    since: datetime
-    retry_at: float | None
-    next_retry: datetime | None
 
 
 class Applier:
@@ -111,7 +40,7 @@ class Applier:
 
     def __init__(
         self,
-        gateway: Gateway,
+        gateway: ports.Gateway,
         loader: loading.Loader,
         clock: Clock,
         *,
@@ -121,19 +50,17 @@ class Applier:
         backoff: Backoff | None = None,
         suspects: suspecting.Suspects | None = None,
         strikes: striking.Strikes | None = None,
-        tracks: Tracks | None = None,
+        tracks: ports.Tracks | None = None,
     ) -> None:
         """``changed`` is called whenever `pending`, `rejected` or `serving` may have changed."""
         self._gateway = gateway
         self._loader = loader
         self._clock = clock
-        self._host_version = host_version
         self._labels = dict(labels)
         self._changed = changed
-        self._backoff = backoff or Backoff(base=1.0, cap=60.0)
         self._suspects = suspects
         self._strikes = strikes
-        self._tracks = tracks or NoTracks()
+        self._tracks = tracks or ports.NoTracks()
         self._charges: dict[str, str] = {}
         self._alone = asyncio.Lock()
         self._tasks = Tasks(clock)
@@ -143,12 +70,11 @@ class Applier:
         self._earlier: dict[str, Wanted] = {}
         self._moved: set[str] = set()
         self._since: dict[str, datetime] = {}
-        self._failed: dict[str, _Failed] = {}
+        self._failures = failing.Failures(self._wanted, clock, backoff or Backoff(base=1.0, cap=60.0), host_version)
         self._busy: dict[str, tuple[Wanted, datetime]] = {}
         self._draining: dict[tuple[str, str], datetime] = {}
         self._rebuilding: set[str] = set()
         self._untried: set[str] = set()
-        self._quarantine: dict[planning.Fingerprint, tuple[str, str]] = {}
         self._alarm: asyncio.Task[None] | None = None
         self._alarm_at: float | None = None
 
@@ -170,7 +96,7 @@ class Applier:
     @property
     def troubled(self) -> bool:
         """Whether something that is wanted failed, or takes longer than a moment."""
-        if any(self._latest(failed) for failed in self._failed.values()):
+        if self._failures.any_latest:
             return True
         moment = self._clock.now() - timedelta(seconds=_MOMENT_SECONDS)
         return any(since < moment for _, since in self._busy.values())
@@ -200,11 +126,11 @@ class Applier:
         for name, module in changes.items():
             if module is not None and planning.selects(module, self._labels):
                 self._wanted[name] = module
-                if name not in self._placed and name not in self._failed:
+                if name not in self._placed and name not in self._failures:
                     self._untried.add(name)
             else:
                 self._wanted.pop(name, None)
-                self._failed.pop(name, None)
+                self._failures.forget(name)
                 self._untried.discard(name)
                 self._tracks.gone(name)
             earlier = self._earlier.get(name)
@@ -219,16 +145,7 @@ class Applier:
             name: Pending(module=name, generation=module.generation, since=since, reason="Loading")
             for name, (module, since) in self._busy.items()
         }
-        for name, failed in self._failed.items():
-            if failed.retry_at is not None and self._latest(failed):
-                found[name] = Pending(
-                    module=name,
-                    generation=failed.module.generation,
-                    since=failed.since,
-                    next_retry=failed.next_retry,
-                    reason=failed.reason,
-                    message=failed.message,
-                )
+        found |= self._failures.pending()
         for (name, _), since in self._draining.items():
             if name not in self._wanted:
                 found[name] = Pending(module=name, generation=0, since=since, reason="Draining")
@@ -236,17 +153,7 @@ class Applier:
 
     def rejected(self) -> list[Rejected]:
         """The modules whose latest document is refused for good, and since when an older one serves instead."""
-        return [
-            Rejected(
-                module=name,
-                generation=failed.module.generation,
-                reason=failed.reason,
-                message=failed.message,
-                serving_since=self._since.get(name),
-            )
-            for name, failed in sorted(self._failed.items())
-            if failed.retry_at is None and self._latest(failed)
-        ]
+        return self._failures.rejected(self._since)
 
     async def blocked(self, name: str, uid: str, code: str, place: str) -> None:
         """Code of a module held the serving loop: on repeat it serves no longer, until something of it changes.
@@ -274,21 +181,13 @@ class Applier:
 
     async def stop(self) -> None:
         """Begin nothing more; what serves keeps serving."""
-        self._wanted = {}
+        self._wanted.clear()
         await self._tasks.stop()
         self._loader.close()
 
-    def _latest(self, failed: _Failed) -> bool:
-        wanted = self._wanted.get(failed.module.name)
-        return wanted is not None and (wanted.uid, wanted.digest) == (failed.module.uid, failed.module.digest)
-
     def _step(self, among: Iterable[str]) -> None:
-        failures = {
-            name: planning.Failure(failed.module.uid, failed.module.digest, failed.retry_at)
-            for name, failed in self._failed.items()
-        }
         busy = self._busy.keys() | self._rebuilding
-        plan = planning.plan(among, self._wanted, self._placed, failures, busy, self._clock.monotonic())
+        plan = planning.plan(among, self._wanted, self._placed, self._failures.facts(), busy, self._clock.monotonic())
         for placed in plan.remove:
             self._forget(placed)
             self._tasks.start(self._remove(placed), f"remove {placed.name}")
@@ -315,7 +214,7 @@ class Applier:
     async def _ring(self, moment: float) -> None:
         await self._clock.sleep(max(moment - self._clock.monotonic(), 0.0))
         self._alarm = self._alarm_at = None
-        self._step(list(self._failed))
+        self._step(self._failures.names())
 
     async def _remove(self, placed: planning.Placed) -> None:
         try:
@@ -375,10 +274,8 @@ class Applier:
         if (since := await self._renewed(module)) is not None:
             self._serves(module, since)
             return
-        if self._quarantine:
-            known = self._quarantine.get(planning.fingerprint(module, self._host_version))
-            if known is not None:
-                raise LoadFailed(*known)
+        if (known := self._failures.quarantined(module)) is not None:
+            raise LoadFailed(*known)
         if (verdict := self._struck(module)) is not None:
             raise LoadFailed(striking.REASON, verdict)
         try:
@@ -387,9 +284,7 @@ class Applier:
             self._tracks.split(module.name, "warm", self._loader.built_at)
         except LoadFailed as error:
             if planning.fails_alike(module):
-                if len(self._quarantine) >= _QUARANTINE_SIZE:
-                    self._quarantine.pop(next(iter(self._quarantine)))
-                self._quarantine[planning.fingerprint(module, self._host_version)] = (error.reason, error.message)
+                self._failures.quarantine(module, error.reason, error.message)
             raise
         assert served.instance is not None, "a loaded module has an instance"
         if self._superseded(module):
@@ -445,7 +340,7 @@ class Applier:
         self._good[module.name] = module
         self._moved.add(module.name)
         if self._earlier.get(module.name) is not module:
-            self._failed.pop(module.name, None)
+            self._failures.forget(module.name)
 
     def _struck(self, module: Wanted) -> str | None:
         """Why a module that held the serving loop is not to serve any more."""
@@ -463,22 +358,9 @@ class Applier:
     async def _record(self, module: Wanted, error: DataPlaneError, *, instead: bool = False) -> None:
         if self._superseded(module):
             return
-        before = self._failed.get(module.name)
-        repeated = before is not None and self._latest(before)
         # while the earlier generation waits for another try, so does this one
         again = error.retryable or module.name in self._earlier
-        failures = before.failures + 1 if before is not None and repeated else 1
-        delay = self._backoff.delay(failures) if again else None
-        now = self._clock.now()
-        self._failed[module.name] = _Failed(
-            module,
-            error.reason,
-            error.message,
-            failures,
-            before.since if before is not None and repeated else now,
-            None if delay is None else self._clock.monotonic() + delay,
-            None if delay is None else now + timedelta(seconds=delay),
-        )
+        delay = self._failures.note(module, error, again=again)
         logger.warning(
             "module not served", module=module.name, generation=module.generation, reason=error.reason,
             error=error.message, retry_in=delay,
