@@ -4,12 +4,17 @@
 
 Every number is a sum since the boot began and only grows.  So of two messages the one with the higher sequence says
 all that the other said of a series: a repeated one changes nothing, a lost one is made good by the next.
+
+Versions: a field keeps its meaning for ever.  What is to be told otherwise gets another name, so that a reader takes
+from an older or newer worker what both know, and the counts in any case.  Bounds are those of what can be kept and
+shown, however a worker came to its numbers.
 """
 
 from typing import Annotated, Final
 
 from pydantic import Field
 
+from schemas.kits import sketches
 from schemas.meta import Model
 
 OTHER: Final = "_other"
@@ -17,8 +22,13 @@ OTHER: Final = "_other"
 CHUNK_BYTES: Final = 256 * 1024
 """No message is larger."""
 
-Count = Annotated[int, Field(ge=0)]
-Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+MOST: Final = 2**53
+"""Counts are exact up to here, in JSON of every language."""
+
+Count = Annotated[int, Field(ge=0, le=MOST)]
+Seconds = Annotated[float, Field(ge=0, le=MOST)]
+Moment = Annotated[float, Field(ge=0, le=253_402_300_799)]
+"""Seconds since 1970, before the year 10000."""
 
 
 class RouteMeasure(Model):
@@ -49,12 +59,12 @@ class RouteMeasure(Model):
     """Bytes of bodies that were handed to the module."""
     sent: Count = 0
     """Bytes of bodies that were answered."""
-    last: Seconds
-    """When the last of them ended, in seconds since 1970."""
+    last: Moment
+    """When the last of them ended."""
     inside: Count = 0
     """How many are under way: the one number that falls, too."""
-    buckets: list[int] = []
-    """Their durations, as `schemas.kits.sketches.flat`."""
+    durations: Annotated[str, Field(max_length=sketches.TEXT_MOST, pattern=sketches.PATTERN)] = sketches.text({})
+    """How long each of them took, as `schemas.kits.sketches.text`: checked here, taken apart by who asks for it."""
 
 
 class AccessMeasure(Model):
@@ -63,8 +73,8 @@ class AccessMeasure(Model):
     organisation: Annotated[str, Field(max_length=63)]
     module: Annotated[str, Field(max_length=63)]
     calls: Count
-    last: Seconds
-    """When the last of them began, in seconds since 1970."""
+    last: Moment
+    """When the last of them began."""
 
 
 class Measures(Model):
@@ -74,7 +84,7 @@ class Measures(Model):
     boot: Annotated[str, Field(max_length=63)]
     sequence: Count
     """Counts the messages of a boot."""
-    at: Seconds
-    """When it was counted, in seconds since 1970; never less than in the message before."""
+    at: Moment
+    """When it was counted; never less than in the message before."""
     routes: list[RouteMeasure] = []
     accesses: list[AccessMeasure] = []

@@ -12,6 +12,7 @@ that cannot be used is put aside and begun anew.  `PATH` lies beside the store.
 
 import asyncio
 import functools
+import operator
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
@@ -20,11 +21,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, TypeVar
 
-import orjson
 import structlog
 from pydantic import ValidationError
 
 from controlplane import errors
+from schemas.kits import sketches
 from schemas.measures import AccessMeasure, Measures, RouteMeasure
 
 logger = structlog.get_logger("controlplane.telemetry.measurements")
@@ -40,8 +41,9 @@ KEPT_SECONDS: Final = 30 * FINE_SECONDS
 LATE_SECONDS: Final = 7 * FINE_SECONDS
 """What comes later than this is refused: nobody may know any more what was counted of it already."""
 PRUNE_SECONDS: Final = 600.0
-_SHAPE: Final = 1
+_SHAPE: Final = 2
 _KNOWN_SIZE: Final = 200_000
+_NONE: Final = sketches.text({})
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -77,7 +79,11 @@ _READING: Final = (
     " timeouts = excluded.timeouts, seconds = excluded.seconds, received = excluded.received, sent = excluded.sent,"
     " last = excluded.last, buckets = excluded.buckets WHERE excluded.sequence > readings.sequence"
 )
-_Row = tuple[int, int, int, int, int, int, int, int, float, int, int, float, bytes]
+_COUNTS: Final = operator.attrgetter(
+    "calls", "client_errors", "server_errors", "refused", "timeouts", "seconds", "received", "sent", "last", "durations"
+)
+"""Of the measure of a route, in the order of the columns."""
+_Row = tuple[int, int, int, int, int, int, int, int, float, int, int, float, str]
 
 
 class Measurements:
@@ -174,10 +180,10 @@ class Measurements:
         for route in report.routes:
             series = self._series_of(connection, boot, route)
             inside[series] = route.inside
-            _keep(rows, _route_row(series, at, report.sequence, route))
+            _keep(rows, (series, at, report.sequence, *_COUNTS(route)))
         for access in report.accesses:
             series = self._series_of(connection, boot, access)
-            _keep(rows, (series, at, report.sequence, access.calls, 0, 0, 0, 0, 0.0, 0, 0, access.last, b"[]"))
+            _keep(rows, (series, at, report.sequence, access.calls, 0, 0, 0, 0, 0.0, 0, 0, access.last, _NONE))
         return True
 
     def _too_late(self, connection: sqlite3.Connection, report: Measures) -> bool:
@@ -260,11 +266,8 @@ def _read(worker: str, body: bytes) -> Measures | None:
     """A message; None if it is none, or speaks for another worker."""
     try:
         report = Measures.model_validate_json(body)
-        if any(len(route.buckets) % 2 or min(route.buckets, default=0) < 0 for route in report.routes):
-            raise ValueError("buckets are pairs of numbers")
-    except ValueError as error:
-        count = error.error_count() if isinstance(error, ValidationError) else 1
-        logger.warning("counts refused", worker=worker, problem=f"{count} problems")
+    except ValidationError as error:
+        logger.warning("counts refused", worker=worker, problem=f"{error.error_count()} problems")
         return None
     if report.worker != worker:
         logger.warning("counts refused", worker=worker, problem="it speaks for another worker")
@@ -277,21 +280,3 @@ def _keep(rows: dict[tuple[int, int], _Row], row: _Row) -> None:
     known = rows.get(row[:2])
     if known is None or known[2] < row[2]:
         rows[row[:2]] = row
-
-
-def _route_row(series: int, at: int, sequence: int, route: RouteMeasure) -> _Row:
-    return (
-        series,
-        at,
-        sequence,
-        route.calls,
-        route.client_errors,
-        route.server_errors,
-        route.refused,
-        route.timeouts,
-        route.seconds,
-        route.received,
-        route.sent,
-        route.last,
-        orjson.dumps(route.buckets),
-    )

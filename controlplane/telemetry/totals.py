@@ -9,8 +9,6 @@ from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
 
-import orjson
-
 from controlplane.telemetry.measurements import MINUTE
 from schemas.kits import sketches
 
@@ -122,7 +120,7 @@ def _total(row: tuple[Any, ...]) -> Total:
     (*sums, total.last, buckets) = row[8:]
     for name, amount in zip(_SUMS, sums, strict=False):
         setattr(total, name, amount)
-    total.buckets = sketches.unflat(orjson.loads(buckets))
+    total.buckets = sketches.of_text(buckets)
     return total
 
 

@@ -45,6 +45,8 @@ _LAST_SECONDS: Final = 1.0
 _STEP_SECONDS: Final = 0.02
 _MARGIN: Final = 512
 """Bytes of a message around its series."""
+_TOGETHER: Final = 8
+"""So many series are encoded at once, in half the time of one by one; all of them fit into a message."""
 
 
 class Counted(Protocol):
@@ -67,8 +69,8 @@ class Counted(Protocol):
 
 Told = dict[int | Pair, tuple[int, int]]
 """What was last told of each series: calls, and how many were under way."""
-_Text = tuple[int | Pair, tuple[int, int], bytes]
-"""One series: what names it, what was read of it, and its text."""
+_Entry = tuple[int | Pair, tuple[int, int], dict[str, Any]]
+"""One series: what names it, what was read of it, and what is told."""
 
 
 class Teller:
@@ -130,32 +132,35 @@ class Teller:
     def _messages(self, *, last: bool) -> Iterator[tuple[bytes, Told]]:
         """What is to be told now, in pieces, and what is told with each."""
         routes, accesses, told, size = list[bytes](), list[bytes](), Told(), _MARGIN
-        for key, now, text in itertools.chain(self._routes(), self._accesses(last)):
-            if size + len(text) > CHUNK_BYTES:
-                yield self._message(routes, accesses), told
-                routes, accesses, told, size = [], [], {}, _MARGIN
-            (routes if isinstance(key, int) else accesses).append(text)
-            told[key] = now
-            size += len(text) + 1
+        for texts, entries in (routes, self._routes()), (accesses, self._accesses(last)):
+            while some := list(itertools.islice(entries, _TOGETHER)):
+                text = orjson.dumps([entry for _, _, entry in some])[1:-1]
+                if size + len(text) > CHUNK_BYTES:
+                    yield self._message(routes, accesses), told
+                    told, size = {}, _MARGIN
+                    routes.clear()
+                    accesses.clear()
+                texts.append(text)
+                told.update((key, now) for key, now, _ in some)
+                size += len(text) + 1
         if told:
             yield self._message(routes, accesses), told
 
-    def _routes(self) -> Iterator[_Text]:
+    def _routes(self) -> Iterator[_Entry]:
         due = self._round % AGAIN_ROUNDS
         for meter in self._counted.book.live():
             now = (meter.calls, meter.inside)
             known = self._told.get(meter.number)
             if known != now or meter.number % AGAIN_ROUNDS == due:
-                yield meter.number, now, orjson.dumps(self._route(meter, *now))
+                yield meter.number, now, self._route(meter, *now)
 
-    def _accesses(self, last: bool) -> Iterator[_Text]:
+    def _accesses(self, last: bool) -> Iterator[_Entry]:
         if self._round % ACCESS_ROUNDS and not last:
             return
         due = self._round // ACCESS_ROUNDS % AGAIN_ROUNDS
         for place, (pair, (count, at)) in enumerate(self._counted.accesses.told().items()):
             if self._told.get(pair) != (count, 0) or place % AGAIN_ROUNDS == due:
-                access = {"organisation": pair[0], "module": pair[1], "calls": count, "last": at}
-                yield pair, (count, 0), orjson.dumps(access)
+                yield pair, (count, 0), {"organisation": pair[0], "module": pair[1], "calls": count, "last": at}
 
     def _route(self, meter: meters.Meter, calls: int, inside: int) -> dict[str, Any]:
         _, client_errors, server_errors, refused, timeouts = meter.outcomes
@@ -176,7 +181,7 @@ class Teller:
             "sent": meter.sent,
             "last": meters.time_of(meter.last) if calls else 0.0,
             "inside": max(inside, 0),
-            "buckets": sketches.flat(meter.buckets.copy()),
+            "durations": sketches.text(meter.buckets),
         }
 
     def _message(self, routes: Iterable[bytes], accesses: Iterable[bytes]) -> bytes:

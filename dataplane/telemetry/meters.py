@@ -7,7 +7,8 @@ next look, since all of them only grow.
     Dispatcher ─▶ Methods[method] ─▶ Meter.began() … Meter.ended(…)        Book.live() ─▶ `dataplane.agent.metering`
 
 Always: what names a series comes out of the module's description, never out of a request; methods are those of HTTP,
-or `_other`.  So there are at most as many series as routes times methods, each of at most `SERIES_BYTES`.
+or `_other`.  So there are at most as many series as routes times methods, each of at most `SERIES_BYTES`, and one whose
+calls took between a second and five, or between one millisecond and five, of at most `USUAL_BYTES`.
 """
 
 import itertools
@@ -23,7 +24,9 @@ from schemas.paths import WEBSOCKET
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", WEBSOCKET})
 """Each a series of its own where it is called."""
 SERIES_BYTES: Final = 48 * 1024
-"""Of memory that one series takes at the most, when its calls took every duration there is; a usual one takes 3 KiB."""
+"""Of memory that one series takes at the most, when its calls took every duration there is."""
+USUAL_BYTES: Final = 4 * 1024
+"""Of memory that one takes whose durations lie in 40 buckets: between the shortest and the longest is a factor of 5."""
 SUCCESS, CLIENT_ERROR, SERVER_ERROR, REFUSED, TIMEOUT = range(5)
 """What became of a call."""
 

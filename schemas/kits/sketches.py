@@ -8,10 +8,11 @@ bucket to count, so whoever counts on a hot path adds one to an entry and calls 
 Pure.  Filled by `dataplane.telemetry.meters`; merged and read by `controlplane.telemetry`.
 """
 
-import itertools
 import math
 from collections.abc import Iterable, Mapping
 from typing import Final, TypeAlias
+
+import orjson
 
 Sketch: TypeAlias = dict[int, int]
 """How many durations each bucket holds; no entry is zero."""
@@ -29,6 +30,12 @@ OFFSET: Final = 1 - math.log(LEAST) * FACTOR
 LAST: Final = math.ceil(math.log(MOST / LEAST) * FACTOR)
 """The highest bucket."""
 _MIDDLE: Final = 2 / (1 + GAMMA)
+_INDEX: Final = "(?:[1-9]?[0-9]|[1-4][0-9]{2}|5[0-3][0-9])"
+_COUNT: Final = "[1-9][0-9]{0,15}"
+PATTERN: Final = rf"^\[\[(?:{_INDEX}(?:,{_INDEX})*)?\],\[(?:{_COUNT}(?:,{_COUNT})*)?\]\]$"
+"""Of a sketch as text.  What fits is read without an error, so that it can be kept unread."""
+TEXT_MOST: Final = 540 * len("539,9999999999999999,")
+"""How long such a text can be, if each bucket is named once."""
 
 
 def bucket(seconds: float) -> int:
@@ -87,11 +94,16 @@ def below(sketch: Mapping[int, int], bounds: Iterable[float]) -> list[int]:
     return counts
 
 
-def flat(sketch: Mapping[int, int]) -> list[int]:
-    """As it travels and is kept: bucket, count, and so on."""
-    return list(itertools.chain.from_iterable(sketch.items()))
+def text(sketch: Mapping[int, int]) -> str:
+    """As it travels and is kept: ``[[bucket, …], [count, …]]``, of the form `PATTERN`.
+
+    From any thread, also while somebody counts: buckets are only ever added, and they are read first, so that each has
+    its count.
+    """
+    return orjson.dumps((list(sketch), list(sketch.values()))).decode()
 
 
-def unflat(numbers: list[int]) -> Sketch:
-    """What `flat` made; ValueError if it is none."""
-    return dict(zip(numbers[::2], numbers[1::2], strict=True))
+def of_text(text: str) -> Sketch:
+    """What `text` made; of a bucket that is named twice the later count, and nothing of what has no partner."""
+    indexes, counts = orjson.loads(text)
+    return dict(zip(indexes, counts, strict=False))

@@ -15,7 +15,7 @@ URL = "/api/v1/module-management/modules/metrics"
 
 def route(number: int, calls: int, *, uid: str, path: str = "/dashboard/overview", **more: Any) -> RouteMeasure:
     fields: Json = {"module": "analytics-core", "version": "1.0.0", "method": "GET", "last": 1.9e9, "inside": 1}
-    fields |= {"seconds": calls * 0.05, "buckets": sketches.flat({sketches.bucket(0.05): calls})}
+    fields |= {"seconds": calls * 0.05, "durations": sketches.text({sketches.bucket(0.05): calls})}
     return RouteMeasure(number=number, uid=uid, route=path, calls=calls, **(fields | more))
 
 

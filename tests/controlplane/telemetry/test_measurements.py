@@ -9,8 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controlplane import errors
+from controlplane.api import measuring
 from controlplane.telemetry import measurements, totals
 from controlplane.telemetry.totals import Asked, Total
+from schemas import measures
 from schemas.kits import sketches
 from schemas.measures import AccessMeasure, Measures, RouteMeasure
 from tests.doubles.clock import FakeClock
@@ -31,11 +33,11 @@ async def kept(tmp_path: Path, clock: FakeClock) -> AsyncIterator[measurements.M
 
 
 def route(calls: int, *, number: int = 1, module: str = "pricing", path: str = "/a") -> RouteMeasure:
-    buckets = sketches.flat({sketches.bucket(0.1): calls}) if calls else []
+    durations = sketches.text({sketches.bucket(0.1): calls} if calls else {})
     return RouteMeasure(
         number=number, module=module, uid="u1", version="1.0.0", method="GET", route=path, calls=calls,
         client_errors=calls // 2, seconds=calls * 0.1, received=calls, sent=2 * calls, last=float(calls), inside=1,
-        buckets=buckets,
+        durations=durations,
     )  # fmt: skip
 
 
@@ -156,12 +158,76 @@ async def rows(kept: measurements.Measurements) -> int:
     return int(await kept.ask(lambda connection: connection.execute("SELECT count(*) FROM readings").fetchone()[0]))
 
 
+@pytest.mark.parametrize(
+    ("said", "instead"),
+    [
+        ('"durations":"[[', '"durations":"[[540,'),
+        ('"durations":"[[', '"durations":"[[07,'),
+        ('"durations":"[[', '"durations":"[[-1,'),
+        ('"durations":"[[', '"durations":"[[1.0,'),
+        ('"durations":"[[', '"durations":"[[[1],'),
+        ('"durations":"[[', f'"durations":"[[{"7," * 9_999}'),
+        ('"durations":"[[', '"durations":" [['),
+        ('"durations":"[[', '"durations":"\\u0000[['),
+        ("],[1]]", "],[0]]"),
+        ("],[1]]", "],[01]]"),
+        ("],[1]]", "],[1e9]]"),
+        ("],[1]]", "],[10000000000000000]]"),
+        ("],[1]]", "],[null]]"),
+        ("],[1]]", "],[1,]]"),
+        ("],[1]]", "],[1]],[]"),
+        ("],[1]]", "],[1]]\\n"),
+        ("],[1]]", "]]"),
+        ('"calls":1', '"calls":-1'),
+        ('"calls":1', '"calls":9007199254740993'),
+        ('"calls":1', '"calls":1e30'),
+        ('"calls":1', f'"calls":{10**30}'),
+        ('"number":1', f'"number":{2**63}'),
+        ('"sequence":1', f'"sequence":{2**63}'),
+        ('"seconds":0.1', '"seconds":1e999'),
+        ('"seconds":0.1', '"seconds":NaN'),
+        ('"last":1.0', '"last":1e300'),
+        ('"at":', '"at":1e300,"was":'),
+        ('"at":', '"at":253402300800,"was":'),
+        ('"route":"/a"', '"route":"\\ud800"'),
+        ('"route":"/a"', f'"route":"/{"a" * 2_048}"'),
+    ],
+)
+async def test_what_cannot_be_kept_or_shown_is_refused(
+    kept: measurements.Measurements, clock: FakeClock, said: str, instead: str
+) -> None:
+    now = clock.now().timestamp()
+    worker, good = message(now, 1, route(1))
+    odd = good.replace(said.encode(), instead.encode())
+    assert odd != good
+    await kept.take([(worker, odd), message(now, 2, route(3, number=2))])
+    assert await calls(kept) == 3, "the others of a batch are kept"
+
+
+async def test_the_largest_numbers_are_kept_and_shown(kept: measurements.Measurements, clock: FakeClock) -> None:
+    most = dict.fromkeys(("number", "calls", "seconds", "received", "sent", "inside"), measures.MOST)
+    worst = sketches.text(dict.fromkeys(range(540), 10**16 - 1))
+    largest = route(1).model_copy(update={**most, "last": 253_402_300_799.0, "durations": worst})
+    await kept.take([message(253_402_300_799.0, measures.MOST, largest)])
+    ((_, total),) = await ask(kept)
+    assert (total.calls, total.received, len(total.buckets)) == (measures.MOST, measures.MOST, 540)
+    assert measuring.told(total)["last_access"].startswith("9999-12-31")
+
+
+async def test_what_another_version_tells_is_counted(kept: measurements.Measurements, clock: FakeClock) -> None:
+    worker, body = message(clock.now().timestamp(), 1, route(5))
+    other = body.replace(b'"durations":"', b'"sizes":{"p50":1},"buckets":"')
+    assert other != body
+    await kept.take([(worker, other)])
+    ((_, total),) = await ask(kept)
+    assert (total.calls, total.buckets) == (5, {})
+
+
 async def test_what_cannot_be_trusted_is_refused(kept: measurements.Measurements, clock: FakeClock) -> None:
     now = clock.now().timestamp()
     worker, good = message(now, 1, route(1))
-    odd = good.replace(b'"buckets":[', b'"buckets":[7,')
     late = message(now - timedelta(days=8).total_seconds(), 1, route(9), boot="b0")
-    assert await kept.take([(worker, b"{"), (worker, odd), ("w7", good), late]) == []
+    assert await kept.take([(worker, b"{"), (worker, b"[1]"), (worker, b"\xff"), ("w7", good), late]) == []
     assert len(await kept.take([(worker, good), (worker, late[1].replace(b'"b0"', b'"b1"'))])) == 2
     assert await calls(kept) == 1, "what is late of a boot that is known can only be older"
 

@@ -1,7 +1,9 @@
 """What is counted of a route: every call once, in one series per method, however strange the method."""
 
+import itertools
 import math
 import sys
+import tracemalloc
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,6 +46,22 @@ def test_a_series_that_is_struck_is_gone() -> None:
     kept, gone = methods["GET"], methods["POST"]
     book.strike([gone.number, 12345])
     assert book.live() == [kept]
+
+
+def test_a_usual_series_takes_no_more_than_is_said() -> None:
+    book = meters.Book()
+    owner, count = book.owner("pricing", "u1", "1.0.0"), 100
+    tracemalloc.start()
+    try:
+        every = [meters.Methods(owner, "/prices/{id}") for _ in range(count)]
+        for methods, _, index in itertools.product(every, range(300), range(200, 240)):
+            methods["GET"].ended(0.0, sketches.value(index), meters.SUCCESS, 1_000, 1_000)
+        taken, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(book) == count
+    assert len(every[0]["GET"].buckets) == 40
+    assert taken / count < meters.USUAL_BYTES
 
 
 def test_a_series_never_takes_more_than_is_said() -> None:

@@ -1,6 +1,8 @@
 """Any quantile within 2 %, and parts that add up in whatever order."""
 
 import math
+import re
+from collections.abc import Iterator
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -43,7 +45,32 @@ def test_merging_is_addition(one: sketches.Sketch, two: sketches.Sketch, three: 
     first = sketches.merged([sketches.merged([one, two]), three])
     assert first == sketches.merged([one, sketches.merged([two, three])])
     assert sketches.grown(first, three) == sketches.merged([one, two])
-    assert sketches.unflat(sketches.flat(first)) == first
+
+
+@given(st.dictionaries(st.integers(0, sketches.LAST), st.integers(1, 10**16 - 1)))
+def test_a_sketch_travels_as_text(sketch: sketches.Sketch) -> None:
+    text = sketches.text(sketch)
+    assert re.fullmatch(sketches.PATTERN, text)
+    assert len(text) <= sketches.TEXT_MOST
+    assert list(sketches.of_text(text).items()) == list(sketch.items())
+
+
+def test_a_sketch_can_be_told_while_it_grows() -> None:
+    class Growing(dict[int, int]):
+        def __iter__(self) -> Iterator[int]:
+            yield from list(super().__iter__())
+            self[len(self)] = 1
+
+    growing = Growing({7: 1})
+    assert sketches.of_text(sketches.text(growing)) == {7: 1}
+    assert sketches.of_text(sketches.text(growing)) == {7: 1, 1: 1}
+
+
+@given(st.from_regex(sketches.PATTERN, fullmatch=True))
+def test_what_fits_the_pattern_can_be_read(text: str) -> None:
+    sketch = sketches.of_text(text)
+    assert all(index < 540 and count > 0 for index, count in sketch.items())
+    assert sketches.merged([sketch, {}]) == sketch
 
 
 @given(st.lists(DURATIONS, max_size=100))
