@@ -195,6 +195,9 @@ async def _failed(call: limiting.Call, error: BaseException) -> None:
     """A module's exception has gone through its own handlers: log it once; the caller has, or now gets, an answer."""
     if call.stage >= limiting.ENDED:
         return  # the caller has an answer that is not the module's, and the log has its reason
+    if call.is_left(error):
+        call.leave()
+        return
     logger.error(
         "handler failed",
         module=call.target.served.name,

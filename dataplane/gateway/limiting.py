@@ -6,7 +6,8 @@ counted as it is received, an answer is looked at before its first byte leaves, 
 nothing moves by cutting it.  Who was answered here is gone as far as the module is concerned: what it still says is
 dropped.
 
-Always: nothing that a module says reaches the wire unless it is one well-formed answer.  A call whose thread still
+Always: nothing that a module says reaches the wire unless it is one well-formed answer.  A caller that leaves is no
+fault of the module, also when the module learns of it by an exception that it lets pass.  A call whose thread still
 works keeps its place until the thread is done, since a thread cannot be ended.  Limits are those of the `Served` that
 the call began with.  Used by `dataplane.gateway.entering`; on the serving loop only.
 
@@ -21,7 +22,9 @@ from typing import Any, Final
 
 import anyio.to_thread
 import structlog
+from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
 
 from dataplane.gateway import answering, framing
 from dataplane.gateway.serving import Target
@@ -45,6 +48,8 @@ RETRY_AFTER: Final = ((b"retry-after", b"1"),)
 NO_ANSWER: Final = (502, "the module ended without an answer")
 _NOT_HTTP: Final = "the module's answer is not valid HTTP; its operator finds the reason in the worker's log"
 _GOING_AWAY, _TOO_BIG, _FAILED = 1001, 1009, 1011
+_LEFT: Final = 499
+"""As what a caller counts that left before it was answered; there is no such status, web servers write this one."""
 
 UNANSWERED, HELD, ANSWERING, ANSWERED, ENDED, STOPPED = range(6)
 """Where a call stands.  HELD: the module declared a length, and nothing is sent until its first bytes agree with it.
@@ -52,7 +57,7 @@ ENDED: answered or cut off here, not by the module; STOPPED: and its task was ca
 
 
 class Gone(OSError):  # noqa: N818 - the same
-    """The caller has its answer already: what a module gets that goes on sending."""
+    """The caller has its answer already, or has left: what a module gets that goes on sending."""
 
 
 class Deadlines:
@@ -103,8 +108,8 @@ class Call:
     """One HTTP request inside a module."""
 
     # of `_held` and `_left` nobody asks before the answer begins
-    __slots__ = ("_counted", "_deadlines", "_done", "_entered", "_held", "_late", "_left", "_meter", "_receive",
-                 "_said", "_send", "_sent", "_taken", "begun", "due", "limits", "scope", "stage", "started",
+    __slots__ = ("_counted", "_deadlines", "_done", "_entered", "_gone", "_held", "_late", "_left", "_meter",
+                 "_receive", "_said", "_send", "_sent", "_taken", "begun", "due", "limits", "scope", "stage", "started",
                  "status", "target", "task", "turn")  # fmt: skip
 
     _held: Message
@@ -129,6 +134,8 @@ class Call:
         meter.inside += 1
         self._done = _NEVER
         self._late = False
+        self._gone = False
+        """Whether the module was told that the caller has left."""
         self._said = 0
         """The status of the module's answer, once that began."""
         self._sent = 0
@@ -165,6 +172,7 @@ class Call:
             while self.stage < ENDED:
                 message = await self._receive()
                 if message["type"] != "http.request":
+                    self._gone = True
                     return message
                 self._taken += len(message.get("body", b""))
                 if self._taken <= most:
@@ -249,6 +257,16 @@ class Call:
             self.status = status
             await self._answer(status, detail)
 
+    def is_left(self, error: BaseException) -> bool:
+        """Whether what the module raised says no more than that its caller has left, which is true."""
+        return self._gone and _says_left(error)
+
+    def leave(self) -> None:
+        """The caller left before the module was done: that says nothing about the module."""
+        self.status = 0
+        if self._done == _NEVER or self._said >= 500:  # 500: FastAPI's own answer to the exception
+            self._said = _LEFT
+
     async def fail(self) -> None:
         """The module raised: 500, unless its answer has begun."""
         self.status = 500
@@ -314,6 +332,7 @@ class Conversation(Call):
         """The next message for the module; one that is too large ends the conversation with 1009."""
         message = await self._receive()
         if message["type"] != "websocket.receive" or self.stage != ANSWERING:
+            self._gone = message["type"] == "websocket.disconnect"
             return message if self.stage < ENDED else {"type": "websocket.disconnect", "code": 1006}
         self.due = self._deadlines.now() + self.limits.idle_timeout_seconds
         size = _size(message)
@@ -352,7 +371,18 @@ class Conversation(Call):
                 self._done = self._deadlines.now()
                 self.stage = ANSWERED
                 self.due = _NEVER
-        return self._send(message)
+        return self._pass_on(message)
+
+    async def _pass_on(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except OSError as error:
+            self._gone = True
+            raise Gone("the caller has left") from error
+
+    def leave(self) -> None:
+        """The caller left, as every WebSocket ends some time."""
+        self._said = self._said or _LEFT
 
     async def fail(self) -> None:
         """The module raised: 500 before it accepted, else 1011."""
@@ -386,6 +416,13 @@ def _declared(scope: Scope) -> int:
 def _size(message: Message) -> int:
     data = message.get("bytes")
     return len(data if data is not None else message.get("text", "").encode())
+
+
+def _says_left(error: BaseException) -> bool:
+    """Whether an exception, or all of a group, is how a caller's leaving is told to a handler."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(map(_says_left, error.exceptions))
+    return isinstance(error, WebSocketDisconnect | ClientDisconnect | Gone)
 
 
 async def _nothing() -> None:

@@ -1,16 +1,19 @@
 """Each call is counted once, in the series of its route, as what its caller saw."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import pytest
-from fastapi import APIRouter, BackgroundTasks, HTTPException, Request, WebSocket
+import structlog
+from fastapi import APIRouter, BackgroundTasks, HTTPException, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import StreamingResponse
+from starlette.types import Message
 
 from dataplane.telemetry import meters
 from schemas.measures import OTHER
 from schemas.module import Limits
-from tests.doubles.asgi import Socket, call
+from tests.doubles.asgi import Socket, call, http_scope
 from tests.doubles.polling import until
 
 PREFIX = "/api/v1/modules/v1/shop"
@@ -156,6 +159,106 @@ async def test_a_websocket_is_one_call(gateway: Any) -> None:
     meter = one(gateway, "/live", "WEBSOCKET")
     assert (meter.outcomes[meters.SUCCESS], meter.sent, meter.inside) == (1, 5, 0)
     await socket.task
+
+
+class Talk:
+    """What handlers do when their caller leaves."""
+
+    def register(self, router: APIRouter) -> None:
+        @router.websocket("/hears")
+        async def hears(socket: WebSocket) -> None:
+            await socket.accept()
+            while True:
+                await socket.send_text(await socket.receive_text())
+
+        @router.websocket("/both")
+        async def both(socket: WebSocket) -> None:
+            await socket.accept()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(socket.receive_text())
+                tasks.create_task(socket.receive_bytes())
+
+        @router.websocket("/says")
+        async def says(socket: WebSocket) -> None:
+            await socket.accept()
+            await socket.receive_text()
+            await socket.send_text("anybody there?")
+
+        @router.websocket("/claims")
+        async def claims(socket: WebSocket) -> None:
+            await socket.accept()
+            await socket.receive_text()
+            raise WebSocketDisconnect(1001)
+
+        @router.websocket("/fails")
+        async def fails(socket: WebSocket) -> None:
+            await socket.accept()
+            with contextlib.suppress(WebSocketDisconnect):
+                await socket.receive_text()
+            raise RuntimeError("of its own")
+
+        @router.post("/upload")
+        async def upload(request: Request) -> int:
+            return len(await request.body())
+
+
+class Leaving(Socket):
+    """A caller that is gone when it is told something."""
+
+    async def _send(self, message: Message) -> None:
+        if message["type"] == "websocket.send":
+            raise OSError("gone")
+        await super()._send(message)
+
+
+@pytest.mark.parametrize("path", ["/hears", "/both", "/says"])
+async def test_a_websocket_whose_caller_leaves_is_no_error(gateway: Any, path: str) -> None:
+    await gateway.install(Talk().register)
+    socket = Leaving(gateway.app, PREFIX + path)
+    assert (await socket.hear())["type"] == "websocket.accept"
+    if path == "/says":
+        socket.say("hello")
+    for _ in range(2):
+        socket.inbox.put_nowait({"type": "websocket.disconnect", "code": 1001})
+    with structlog.testing.capture_logs() as logged:
+        await socket.task
+    meter, pulse = one(gateway, path, "WEBSOCKET"), gateway.host.snapshot.modules["shop"].pulse
+    assert (meter.outcomes[meters.SUCCESS], meter.calls, meter.inside, pulse.errors) == (1, 1, 0, 0)
+    assert len(socket.answer.messages) == 1, "nobody is told anything"
+    assert not logged
+
+
+@pytest.mark.parametrize(("path", "leaves"), [("/claims", False), ("/fails", True)])
+async def test_a_websocket_whose_handler_fails_is_one(gateway: Any, path: str, leaves: bool) -> None:
+    await gateway.install(Talk().register)
+    socket = Socket(gateway.app, PREFIX + path)
+    assert (await socket.hear())["type"] == "websocket.accept"
+    if leaves:
+        socket.inbox.put_nowait({"type": "websocket.disconnect", "code": 1001})
+    else:
+        socket.say("hello")
+    assert await socket.hear() == {"type": "websocket.close", "code": 1011}
+    await socket.task
+    assert one(gateway, path, "WEBSOCKET").outcomes[meters.SERVER_ERROR] == 1
+
+
+async def test_a_caller_that_leaves_while_it_sends_is_no_failure_of_the_module(gateway: Any) -> None:
+    await gateway.install(Talk().register)
+    inbox: list[Message] = [
+        {"type": "http.disconnect"},
+        {"type": "http.request", "body": b"half", "more_body": True},
+    ]
+
+    async def receive() -> Message:
+        return inbox.pop()
+
+    async def send(message: Message) -> None:
+        """To nobody."""
+
+    await gateway.app(http_scope("POST", f"{PREFIX}/upload"), receive, send)
+    meter, pulse = one(gateway, "/upload", "POST"), gateway.host.snapshot.modules["shop"].pulse
+    assert (meter.outcomes[meters.CLIENT_ERROR], meter.calls, meter.received) == (1, 1, 4)
+    assert (pulse.calls, pulse.errors) == (0, 0)
 
 
 async def test_a_version_goes_on_counting_through_its_generations_and_another_begins(gateway: Any, now: Any) -> None:
