@@ -13,7 +13,7 @@ from datetime import datetime
 import structlog
 
 from dataplane.gateway import counting, pinning, serving, snapshots, standing
-from dataplane.runtime import asking, sharing
+from dataplane.runtime import asking, sharing, sweeping
 from dataplane.telemetry import meters
 from schemas.kits.clocks import Clock, SystemClock
 from schemas.kits.tasks import Tasks
@@ -144,6 +144,7 @@ class Host:
         if served is None or served.uid != uid:
             return
         self.snapshot = self.snapshot.without(name)
+        sweeping.pace(len(self.snapshot.modules))
         logger.info("module removed", module=name, generation=served.generation, uid=uid)
         await asyncio.shield(self._retire(served))
 
@@ -163,6 +164,7 @@ class Host:
         served.since = self._clock.now()
         served.count_in(self.book, before)
         self.snapshot = self.snapshot.with_module(served)
+        sweeping.pace(len(self.snapshot.modules))
         if before is not None:
             self._retire(before)
 

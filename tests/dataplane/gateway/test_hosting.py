@@ -10,6 +10,7 @@ from fastapi import APIRouter, WebSocket
 
 from dataplane.errors import StartFailed
 from dataplane.gateway import hosting, serving
+from dataplane.runtime import sweeping
 from schemas.policies import EffectivePolicy
 from tests.doubles.asgi import Socket, call
 from tests.doubles.modules import FakeInstance
@@ -224,3 +225,14 @@ async def test_the_start_has_the_hosts_deadline(now: Any) -> None:
     slow.gate = asyncio.Event()
     with pytest.raises(StartFailed, match="too long"):
         await host.install(serving.serve(slow, now))
+
+
+async def test_garbage_is_collected_at_the_pace_of_the_modules_that_there_are(
+    gateway: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(sweeping, "pace", told.append)
+    await gateway.install(plain, name="one")
+    await gateway.install(plain, name="two")
+    await gateway.host.remove("one", "u1")
+    assert told == [1, 2, 1]
