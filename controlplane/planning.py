@@ -19,7 +19,7 @@ from controlplane import errors, intaking
 from controlplane.admission import defaulting, owning, validating
 from controlplane.store.records import Record
 from schemas import conditions, kinds, names
-from schemas.meta import Condition, ConditionStatus, Json
+from schemas.meta import ConditionStatus, Json
 from schemas.module import ModuleState, ModuleStatus
 from schemas.problems import Violation
 
@@ -313,8 +313,7 @@ def _next_generation(record: Record, now: datetime) -> Record:
         now,
     )
     status = record.status or ModuleStatus().wire()
-    known = [Condition.model_validate(entry) for entry in status.get("conditions", ())]
-    listed = [entry.wire() for entry in conditions.put(known, pending)]
+    listed = conditions.put_wire(status.get("conditions", ()), pending)
     return replace(record, status={**status, "state": ModuleState.DISCOVERED.value, "conditions": listed})
 
 

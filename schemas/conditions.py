@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
-from schemas.meta import Condition, ConditionStatus
+from schemas.meta import Condition, ConditionStatus, Json
 from schemas.module import ModuleState
 
 VALID: Final = "Valid"
@@ -75,6 +75,16 @@ def put(conditions: Sequence[Condition], new: Condition) -> list[Condition]:
     return sorted([*others, new], key=_place)
 
 
+def put_wire(stored: Iterable[Json], new: Condition) -> list[Json]:
+    """What `put` does, on conditions as they are stored; all but ``new`` stay as they are written."""
+    others = [entry for entry in stored if entry.get("type") != new.type]
+    old = next((entry for entry in stored if entry.get("type") == new.type), None)
+    told = new.wire()
+    if old is not None and old.get("status") == told["status"]:
+        told["lastTransitionTime"] = old.get("lastTransitionTime", told["lastTransitionTime"])
+    return sorted([*others, told], key=lambda entry: _position(str(entry.get("type"))))
+
+
 def drop(conditions: Sequence[Condition], kind: str) -> list[Condition]:
     """``conditions`` without the one of a type."""
     return [condition for condition in conditions if condition.type != kind]
@@ -115,4 +125,8 @@ def state(conditions: Iterable[Condition], generation: int, *, unregistered: boo
 
 
 def _place(condition: Condition) -> tuple[int, str]:
-    return (ORDER.index(condition.type) if condition.type in ORDER else len(ORDER), condition.type)
+    return _position(condition.type)
+
+
+def _position(kind: str) -> tuple[int, str]:
+    return (ORDER.index(kind) if kind in ORDER else len(ORDER), kind)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, TypeAlias
 
 from pydantic import Field
 
+from schemas.kits import jsontexts
 from schemas.meta import Model
 
 SCHEMA: Final = 1
@@ -100,6 +101,9 @@ def _signed(what: str, document: Model, fields: Iterable[str] | None = None) -> 
 
 def canonical_json(value: Any) -> str:
     """``value`` as JSON in one spelling: sorted keys, no spaces, no NaN (after RFC 8785, without its number rules)."""
+    data = jsontexts.quick(value, ordered=True)
+    if data is not None:
+        return data.decode()
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 

@@ -9,6 +9,7 @@ inspection ends the modules that wait for it are woken.
 """
 
 import asyncio
+import functools
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -39,6 +40,9 @@ AT_ONCE = 16
 
 HOLD = 0.5
 """Seconds for which one counts there, so that code that hangs keeps nobody else's from being asked for."""
+
+_REPORTS = 512
+"""How many kept reports are remembered as read; one has a few KB, and a module's is read with each decision."""
 
 
 class Inspector(Protocol):
@@ -101,10 +105,10 @@ class Examiner:
         key = key_of(spec, self._inspector.host_version)
         if (answer := self._answers.get(key)) is not None:
             return Examination(key, answer, unsaved=True)
-        if (kept := _report(reading.inspection(key))) is not None:
+        if (kept := _report(reading.inspection_text(key))) is not None:
             return Examination(key, kept)
         trial_key = _trial_key(key, record)
-        if (kept := _report(reading.inspection(trial_key))) is not None:
+        if (kept := _report(reading.inspection_text(trial_key))) is not None:
             return Examination(trial_key, kept, attempts=ATTEMPTS)
         return self._unanswered(key, trial_key)
 
@@ -220,10 +224,11 @@ def _trial_key(key: str, record: Record) -> str:
     return hashlib.sha256(f"{key}|{record.uid}|{record.generation}".encode()).hexdigest()
 
 
-def _report(kept: Json | None) -> InspectionReport | None:
+@functools.lru_cache(maxsize=_REPORTS)
+def _report(kept: str | None) -> InspectionReport | None:
     if kept is None:
         return None
     try:
-        return InspectionReport.model_validate(kept)
+        return InspectionReport.model_validate_json(kept)
     except pydantic.ValidationError:
         return None

@@ -7,6 +7,7 @@ keeps from writing.  Used by `controlplane.store.opening`, `writers` and `stores
 `controlplane.errors.StoreError` by way of `translated`.
 """
 
+import contextlib
 import sqlite3
 import time
 from dataclasses import dataclass
@@ -32,8 +33,12 @@ _PAUSE: Final = 0.02
 _LOCK: Final = 0x6D6F64706C616E65
 """The advisory lock that every write transaction on PostgreSQL takes: ``modplane`` in ASCII."""
 
+_BACKLOG: Final = 4_096
+"""At how many pages (16 MiB) of its log a commit checkpoints by itself, because nobody else got round to it."""
+
 _PRAGMAS: Final = (
     "journal_mode=WAL",
+    f"wal_autocheckpoint={_BACKLOG}",
     "synchronous=FULL",
     "foreign_keys=ON",
     f"busy_timeout={BUSY_SECONDS * 1000}",
@@ -57,6 +62,16 @@ class Engines:
     def sqlite(self) -> bool:
         """Whether the database is an SQLite file."""
         return self.url.get_backend_name() == "sqlite"
+
+    def checkpoint(self) -> None:
+        """Bring what was committed from SQLite's log into the database file, as far as no reader needs the log.
+
+        Beside whoever writes; a commit of ours would have to wait for it every few dozen times otherwise.
+        """
+        if not self.sqlite:
+            return
+        with contextlib.closing(self.reader.raw_connection()) as connection:
+            connection.cursor().execute("PRAGMA wal_checkpoint(PASSIVE)").close()
 
     def dispose(self) -> None:
         """Close every connection that is not in use."""

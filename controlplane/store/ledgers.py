@@ -83,6 +83,8 @@ class Ledger:
         self.head: DesiredHead | None = None
         """The head as this transaction left it; None: not looked at yet (see `controlplane.store.desiring`)."""
         self._seen: dict[tuple[str, str], Sequence[Any] | None] = {}
+        self._records: dict[tuple[str, str], tuple[Sequence[Any], Record]] = {}
+        """Of rows in `_seen`, what they say: a unit asks for the same object several times."""
         self._waiting: dict[Table, list[tuple[Executable, list[Mapping[str, Any]]]]] = {}
         self._latest: dict[str, dict[str, Any]] = {}
 
@@ -104,14 +106,24 @@ class Ledger:
             self._seen[key] = found[0] if found else None
         return self._seen[key]
 
+    def record(self, kind: str, name: str) -> Record | None:
+        """The object as this transaction left it."""
+        row = self.stored(kind, name)
+        if row is None:
+            return None
+        known = self._records.get((kind, name))
+        if known is None or known[0] is not row:
+            known = self._records[kind, name] = (row, encoding.record(row))
+        return known[1]
+
     def insert_object(self, record: Record) -> None:
         """Write a new object under the revision it carries."""
         row = encoding.object_row(record, 0)
         self.wait(OBJECTS, _INSERT_OBJECT, row)
-        self._remember(row)
+        self._remember(row, record)
 
-    def update_object(self, row: dict[str, Any], revision: int) -> None:
-        """Write an object over the one of ``revision``; over one that still waits: in its place."""
+    def update_object(self, record: Record, row: dict[str, Any], revision: int) -> None:
+        """Write ``record``, which is ``row``, over the object of ``revision``; if that still waits: in its place."""
         values = self._latest.get(row["uid"])
         if values is None or values["revision"] != revision:
             values = {**row, "uid_": row["uid"], "revision_": revision}
@@ -119,7 +131,7 @@ class Ledger:
         else:
             values.update(row)
             self.writes += 1
-        self._remember(values)
+        self._remember(values, record)
 
     def delete_object(self, record: Record, revision: int) -> None:
         """Delete the object of ``revision``."""
@@ -138,7 +150,11 @@ class Ledger:
             self.wait(OBJECTS, _SEQUENCE, {"uid_": record.uid, "sequence_": sequence})
         else:
             waiting["sequence"] = sequence
-        self._seen[record.kind, record.name] = (*row[:-1], sequence)
+        key = (record.kind, record.name)
+        numbered = self._seen[key] = (*row[:-1], sequence)
+        known = self._records.get(key)
+        if known is not None and known[0] is row:
+            self._records[key] = (numbered, known[1])  # the number is no part of a record
         return sequence
 
     def log(self, type_: str, record: Record) -> None:
@@ -195,9 +211,11 @@ class Ledger:
             self.run(META, _COUNT, {"revision_": self.revision})
         return Batch(self.revision, tuple(self.changes), tuple(self.outbox), tuple(self.desired))
 
-    def _remember(self, row: dict[str, Any]) -> None:
-        self._latest[row["uid"]] = row
-        self._seen[row["kind"], row["name"]] = tuple(row[column.name] for column in encoding.OBJECT_COLUMNS)
+    def _remember(self, row: dict[str, Any], record: Record) -> None:
+        self._latest[record.uid] = row
+        key = (record.kind, record.name)
+        seen = self._seen[key] = encoding.in_order(row)
+        self._records[key] = (seen, record)
 
     def _execute(self, statement: Executable, rows: list[Mapping[str, Any]]) -> None:
         try:

@@ -95,7 +95,7 @@ def put(ledger: Ledger, old: Record | None, new: Record, *, same_spec: bool = Fa
     if new.kind not in _ROWS or new.deleting or (old is not None and same_spec and _routes(old) == _routes(new)):
         return
     row = _ROWS[new.kind](new)
-    if old is not None and _ROWS[old.kind](old) == row:
+    if old is not None and same_spec and _ROWS[old.kind](old) == row:
         return
     if new.kind == "ModuleAccess":
         _check_pair(ledger, new, row)

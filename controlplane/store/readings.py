@@ -215,8 +215,13 @@ class Reading:
 
     def inspection(self, key: str) -> Json | None:
         """The kept inspection report under a key."""
+        text = self.inspection_text(key)
+        return None if text is None else dict(encoding.load(text))
+
+    def inspection_text(self, key: str) -> str | None:
+        """The same as it is kept: JSON."""
         row = self._first(_INSPECTION, {"key": key})
-        return None if row is None else dict(encoding.load(row[0]))
+        return None if row is None else str(row[0])
 
     def history(self, uid: str) -> builtins.list[HistoryEntry]:
         """The kept generations of an object's spec, oldest first."""

@@ -6,11 +6,12 @@ unit's caller goes on.  Made by `open_store`; ended by ``close``.
 """
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,6 +27,9 @@ from schemas.kits.clocks import Clock
 logger = structlog.get_logger("controlplane.store.stores")
 
 T = TypeVar("T")
+
+CHECKPOINT: Final = 2.0
+"""Seconds after a commit until the log is brought into the database file, beside what is written then."""
 
 
 async def open_store(url: str, *, clock: Clock, data_dir: Path | None = None) -> "Store":
@@ -52,6 +56,7 @@ class Store:
         self._readers = ThreadPoolExecutor(engines.READERS, thread_name_prefix="store-reader")
         self._listeners: dict[object, Callable[[Batch], None]] = {}
         self._feeds: set[following.Feed] = set()
+        self._checkpoint: asyncio.TimerHandle | None = None
         self._closed = False
         self._writer.start()
 
@@ -116,6 +121,8 @@ class Store:
         if self._closed:
             return
         self._closed = True
+        if self._checkpoint is not None:
+            self._checkpoint.cancel()
         await asyncio.to_thread(self._writer.stop)
         await asyncio.to_thread(self._readers.shutdown)
         for feed in list(self._feeds):
@@ -133,7 +140,20 @@ class Store:
         except SQLAlchemyError as error:
             raise engines.translated(error, self._doors.url) from error
 
+    def _tidy(self) -> None:
+        self._checkpoint = None
+        if not self._closed:
+            self._readers.submit(self._tidied)
+
+    def _tidied(self) -> None:
+        try:
+            self._doors.checkpoint()
+        except (sqlite3.Error, SQLAlchemyError) as error:
+            logger.warning("the log of the database could not be checkpointed yet", error=str(error))
+
     def _deliver(self, batches: Sequence[Batch], done: Sequence[writers.Done]) -> None:
+        if self._checkpoint is None and not self._closed:
+            self._checkpoint = self._loop.call_later(CHECKPOINT, self._tidy)
         for batch in batches:
             self.revision = max(self.revision, batch.revision)
             for feed in self._feeds:

@@ -68,8 +68,7 @@ class Transaction(Reading):
     def get(self, kind: str, name: str) -> Record | None:
         """The object of that kind and name, with this transaction's own writes."""
         self._open()
-        row = self.ledger.stored(kind, name)
-        return None if row is None else encoding.record(row)
+        return self.ledger.record(kind, name)
 
     def stands(self, record: Record) -> bool:
         """Whether the object is still the one of that uid and revision."""
@@ -102,11 +101,12 @@ class Transaction(Reading):
         values = encoding.object_row(record, int(row[-1]))
         if encoding.is_row(row, values):
             return record
-        old = encoding.record(row)
+        old = self.ledger.record(record.kind, record.name)
+        assert old is not None
         stored = replace(record, revision=self.ledger.revision + 1)
         self._board.check(stored)
         mirroring.put(self.ledger, old, stored, same_spec=row[encoding.SPEC] == values["spec"])
-        self.ledger.update_object({**values, "revision": self.ledger.advance()}, record.revision)
+        self.ledger.update_object(stored, {**values, "revision": self.ledger.advance()}, record.revision)
         self.ledger.log("MODIFIED", stored)
         if stored.generation != old.generation or stored.deleting != old.deleting:
             tracking.begin(self.ledger, stored)

@@ -79,6 +79,8 @@ class Writer:
         self._deliver = deliver
         self._jobs: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+        self._connection: Connection | None = None
+        """Kept from commit to commit as long as nothing fails on it."""
         self.commits = 0
         """How many database transactions were committed."""
 
@@ -107,6 +109,7 @@ class Writer:
                 jobs.append(self._jobs.get())
             stopping = None in jobs
             self._group([job for job in jobs if job is not None and not job.future.cancelled()])
+        self._hang_up()
 
     def _group(self, jobs: list[Job]) -> None:
         if not jobs:
@@ -124,18 +127,35 @@ class Writer:
             self._fail(jobs, error)
 
     def _commit(self, jobs: list[Job]) -> None:
-        with self._doors.writer.connect() as connection:
-            transaction = self._begin(connection)
-            try:
-                batches, done = self._work(connection, jobs)
-            except Exception as error:
-                transaction.rollback()
-                raise _Undone(error) from error
-            transaction.commit()
-            self.commits += 1
-            if batches:
-                self._known = batches[-1].revision
-            self._send(batches, done)
+        try:
+            batches, done = self._committed(self._connected(), jobs)
+        except BaseException:
+            self._hang_up()
+            raise
+        self.commits += 1
+        if batches:
+            self._known = batches[-1].revision
+        self._send(batches, done)
+
+    def _committed(self, connection: Connection, jobs: list[Job]) -> tuple[list[Batch], list[Done]]:
+        transaction = self._begin(connection)
+        try:
+            batches, done = self._work(connection, jobs)
+        except Exception as error:
+            transaction.rollback()
+            raise _Undone(error) from error
+        transaction.commit()
+        return batches, done
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            self._connection = self._doors.writer.connect()
+        return self._connection
+
+    def _hang_up(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
 
     def _begin(self, connection: Connection) -> RootTransaction:
         """Begin to write; once more, if the server has hung up since the last time."""

@@ -13,13 +13,13 @@ import orjson
 _PLAIN: Final = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
 
 
-def quick(value: Any, *, nulls: bool = False) -> bytes | None:
+def quick(value: Any, *, nulls: bool = False, ordered: bool = False) -> bytes | None:
     """``value`` as compact JSON; None: leave it to the standard library.
 
-    ``nulls``: no number in it is NaN or infinite, so that a null is one.
+    ``nulls``: no number in it is NaN or infinite, so that a null is one; ``ordered``: keys sorted by code point.
     """
     try:
-        data = orjson.dumps(value, option=_PLAIN)
+        data = orjson.dumps(value, option=_PLAIN | orjson.OPT_SORT_KEYS if ordered else _PLAIN)
     except TypeError:
         return None
     return data if nulls or b"null" not in data else None

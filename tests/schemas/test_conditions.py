@@ -62,3 +62,10 @@ def test_a_condition_can_be_dropped_and_an_unknown_one_comes_last() -> None:
     assert conditions.drop(listed, "Own") == [listed[0]]
     assert conditions.get(listed, "None") is None
     assert made("X", False).status is ConditionStatus.FALSE
+
+
+@given(CONDITIONS, st.sampled_from(KINDS), st.sampled_from(ConditionStatus))
+def test_what_is_stored_is_changed_as_what_is_read(listed: list[Condition], kind: str, status: ConditionStatus) -> None:
+    new = made(kind, status, at=NOW + timedelta(seconds=5))
+    written = conditions.put_wire([each.wire() for each in listed], new)
+    assert written == [each.wire() for each in conditions.put(listed, new)]

@@ -31,6 +31,14 @@ def test_what_is_said_quickly_is_what_the_standard_library_says(value: Any) -> N
             assert data == slow(value)
 
 
+@given(_VALUES)
+def test_with_its_keys_in_order_too(value: Any) -> None:
+    data = jsontexts.quick(value, ordered=True)
+    if data is not None and not any(isinstance(part, float) for part in _parts(value)):
+        text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False, sort_keys=True)
+        assert data == text.encode()
+
+
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])).filter(lambda text: "null" not in text)))
 def test_ordinary_text_is_said_quickly(value: list[str]) -> None:
     assert jsontexts.quick(value) == slow(value)
