@@ -13,12 +13,19 @@ import pytest
 
 from dataplane.gateway import documenting
 from schemas import names
-from tests.doubles.platform import Platform, running
+from tests.doubles.platform import Platform, running, wait_for
 
 pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 EXAMPLES = "25"
 """Of each operation, beside those that cover its schema systematically."""
+PREFIXES = {
+    "analytics_core": f"{names.MODULES_PREFIX}/v1/analytics-core",
+    "analytics_core_v2": f"{names.MODULES_PREFIX}/v2/analytics-core",
+    "pricing_intelligence": f"{names.MODULES_PREFIX}/v1/pricing-intelligence",
+    "team_dashboard": f"{names.MODULES_PREFIX}/v1/team-dashboard",
+}
+"""Of the modules that guard routes."""
 
 
 @pytest.fixture(scope="module")
@@ -59,3 +66,24 @@ def test_a_worker_answers_as_it_says(platform: Platform) -> None:
 
 def test_the_modules_answer_as_the_worker_says(platform: Platform) -> None:
     assert faults(platform.home, f"{platform.door}/openapi.json") == ""
+
+
+def test_the_modules_answer_who_may_call_as_the_worker_says(platform: Platform) -> None:
+    platform.cli("apply", "--wait", "-f", str(platform.modules / "_tour"))
+    may = ("--org", "acme", "--permission", "read_analytics", "--permission", "analyse_markets")
+    token = platform.cli("token", "create", "--sub", "ada", *may).strip()
+    document = platform.http.get(f"{platform.door}/openapi.json").json()
+    guarded = {path for path, item in document["paths"].items() if any(each.get("security") for each in item.values())}
+    assert faults(platform.home, f"{platform.door}/openapi.json", "--header", f"Authorization: Bearer {token}") == ""
+    assert len(guarded) > 10
+    wait_for(lambda: guarded <= reached(platform), what=lambda: f"not reached: {guarded - reached(platform)}")
+
+
+def reached(platform: Platform) -> set[str]:
+    """Routes that somebody was let into, as counted."""
+    found = platform.admin.get(f"{platform.control}{names.MANAGEMENT_PREFIX}/modules/metrics").json()
+    return {
+        PREFIXES[entry["module_id"]] + entry["route"]
+        for entry in found.values()
+        if entry["module_id"] in PREFIXES and entry["call_count"] > entry["errors"]["refused"]
+    }

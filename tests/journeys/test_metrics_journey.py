@@ -4,7 +4,7 @@ import os
 import re
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -27,29 +27,34 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
     with running(
         home, examples=False, workers=2, environment={**BY_HAND, "MODPLANE_KEEP_ALIVE_SECONDS": "1"}
     ) as started:
-        (started.modules / "shop.py").write_text(module_source("shop"))
-        started.cli("apply", "--wait", "-f", "-", stdin=manifest("shop"))
+        add(started, "shop")
         yield started
 
 
-class Client:
-    """Calls over connections of its own, and counts the answers."""
+def add(platform: Platform, module: str) -> None:
+    (platform.modules / f"{module}.py").write_text(module_source(module))
+    platform.cli("apply", "--wait", "-f", "-", stdin=manifest(module))
 
-    def __init__(self, platform: Platform) -> None:
+
+class Client:
+    """Calls one module over connections of its own, and counts the answers."""
+
+    def __init__(self, platform: Platform, module: str = "shop") -> None:
         self.platform = platform
+        self.module = module
         self.seen: Counter[tuple[str, bool]] = Counter()
 
     def call(self, times: int) -> None:
         with httpx.Client(timeout=30, limits=httpx.Limits(max_keepalive_connections=0)) as http:
             for number in range(times):
                 word = ("hello", "hello", "guarded", "nothing")[number % 4]
-                answer = http.get(f"{self.platform.door}/api/v1/modules/v1/shop/{word}")
+                answer = http.get(f"{self.platform.door}/api/v1/modules/v1/{self.module}/{word}")
                 self.seen[PATHS[word], answer.status_code < 400] += 1
 
     def told(self) -> Counter[tuple[str, bool]]:
         """The same of the control plane."""
         found: Counter[tuple[str, bool]] = Counter()
-        for entry in metrics(self.platform, module="shop").values():
+        for entry in metrics(self.platform, module=self.module).values():
             found[entry["route"], False] += entry["error_count"]
             found[entry["route"], True] += entry["call_count"] - entry["error_count"]
         return +found
@@ -91,9 +96,64 @@ def test_counts_agree_to_the_call_through_restarts(platform: Platform) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGTERM, signal.SIGKILL])
+def test_counts_agree_to_the_call_through_a_restart_of_nats(platform: Platform, sign: signal.Signals) -> None:
+    module = f"through{sign.value}"
+    add(platform, module)
+    client = Client(platform, module)
+    client.call(40)
+    client.agree()
+    client.call(40)
+    end(platform.child("nats-server"), sign)
+    client.call(40)
+    client.agree()
+    client.call(40)
+    client.agree()
+
+
+@pytest.mark.slow
+def test_a_killed_worker_takes_along_only_what_it_had_not_told(platform: Platform) -> None:
+    add(platform, "mortal")
+    one, other = own_addresses(platform)
+    seen: Counter[str] = Counter()
+
+    def call(address: str, times: int) -> None:
+        with httpx.Client(timeout=30, limits=httpx.Limits(max_keepalive_connections=0)) as http:
+            for _ in range(times):
+                answer = http.get(f"{address}/api/v1/modules/v1/mortal/hello")
+                assert answer.status_code == 200
+                seen[answer.headers["x-modplane-worker"].partition("/")[0]] += 1
+
+    def told() -> dict[str, int]:
+        found = metrics(platform, module="mortal", group="worker")
+        return {worker: entry["call_count"] for worker, entry in found.items()}
+
+    def told_of(expected: Callable[[dict[str, int]], bool]) -> None:
+        wait_for(lambda: expected(told()), what=lambda: f"told {told()}, seen {seen}\n{platform.output()[-5000:]}")
+
+    call(one, 30)
+    (killed,) = seen
+    call(other, 30)
+    told_of(lambda found: found == seen)
+    process = psutil.Process(platform.http.get(f"{one}/modules/system/info").json()["worker"]["pid"])
+    call(one, 30)
+    end(process, signal.SIGKILL)
+    untold = range(31)
+    call(other, 30)
+    for address in own_addresses(platform):
+        call(address, 10)
+    told_of(
+        lambda found: (
+            found.keys() == seen.keys()
+            and all(count - found[worker] in (untold if worker == killed else (0,)) for worker, count in seen.items())
+        )
+    )
+    assert all(count <= seen[worker] for worker, count in told().items())
+
+
+@pytest.mark.slow
 def test_a_module_that_goes_takes_its_entries_along(platform: Platform) -> None:
-    (platform.modules / "gone.py").write_text(module_source("gone"))
-    platform.cli("apply", "--wait", "-f", "-", stdin=manifest("gone"))
+    add(platform, "gone")
     assert platform.call("v1/gone/hello").status_code == 200
     wait_for(lambda: "gone:/hello" in metrics(platform))
     platform.cli("delete", "module", "gone", "--wait")
@@ -153,8 +213,7 @@ def test_rules_dashboard_and_page_name_what_both_planes_show(platform: Platform)
 
 @pytest.mark.slow
 def test_a_scrape_names_no_tenant_and_follows_the_module(platform: Platform) -> None:
-    (platform.modules / "brief.py").write_text(module_source("brief"))
-    platform.cli("apply", "--wait", "-f", "-", stdin=manifest("brief"))
+    add(platform, "brief")
     addresses = own_addresses(platform)
     for address in addresses:
         assert httpx.get(f"{address}/api/v1/modules/v1/brief/hello").status_code == 200

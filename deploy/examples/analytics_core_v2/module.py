@@ -71,7 +71,7 @@ class AnalyticsCoreV2Module(BaseModuleRouter):
             found = figures.activity(data.load(), _matching(wanted))
             return Users(total=len(found), items=found[offset : offset + limit])
 
-        @router.get("/users/{user_id}")
+        @router.get("/users/{user_id}", responses={404: {"description": "There is no such user."}})
         @require_module_auth(auth_level="PERMISSION", permissions=[READ])
         async def user(user_id: str) -> figures.UserActivity:
             """One user."""

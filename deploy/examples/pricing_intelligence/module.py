@@ -24,14 +24,11 @@ class ListedMarket(BaseModel):
     latest_price: float
 
 
-Weeks = Annotated[data.Count, Field(ge=2, le=520, description="Only the last so many weeks.")]
-
-
 class OfMarket(BaseModel, extra="forbid"):
     """A question about one of the markets here."""
 
     market: str
-    weeks: Weeks = 52
+    weeks: data.Count = Field(52, ge=2, le=520, description="Only the last so many weeks.")
 
     def series(self) -> list[data.Observation]:
         """The observations that are meant, oldest first."""
@@ -45,7 +42,7 @@ class OfObservations(BaseModel, extra="forbid"):
     """A question about weeks of your own."""
 
     observations: Annotated[list[data.Observation], Field(min_length=2, max_length=520)]
-    weeks: Weeks = 52
+    weeks: data.Count = Field(52, ge=2, le=520, description="Only the last so many weeks.")
 
     def series(self) -> list[data.Observation]:
         """The observations that are meant, oldest first."""
