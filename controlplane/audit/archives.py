@@ -18,7 +18,7 @@ from typing import Final
 import structlog
 
 from controlplane import errors
-from controlplane.audit import asking, noting
+from controlplane.audit import asking, noting, verifying
 from controlplane.audit.sealing import Sealed, Sealer
 from controlplane.audit.trails import Forked, Trail
 from schemas import audit
@@ -134,9 +134,14 @@ class Archive:
 
         return await asyncio.to_thread(find)
 
-    async def verify(self, elsewhere: list[Sealed]) -> asking.Verified:
+    async def verify(self, elsewhere: list[Sealed]) -> verifying.Verified:
         """Walk along the whole trail; StoreBusy."""
-        return await asyncio.to_thread(asking.verify, self.trail, self._sealer, elsewhere)
+
+        def verify() -> verifying.Verified:
+            with self.trail.reading() as database:
+                return verifying.verify(database, self._sealer, elsewhere)
+
+        return await asyncio.to_thread(verify)
 
     async def _move(self) -> bool:
         """One batch from our own spools into the file; False if there is none."""

@@ -35,17 +35,12 @@ def decode(data: bytes) -> Sealed:
         raise UnreadableError("it is no checkpoint") from error
 
 
-class Sealer:
-    """Signs, and tells what was signed."""
+class Seals:
+    """Tells what was signed."""
 
-    def __init__(self, signer: Signer, trusted: TrustedKeys) -> None:
-        """``trusted``: whose checkpoints are believed beside our own."""
-        self._signer = signer
+    def __init__(self, trusted: TrustedKeys) -> None:
+        """``trusted``: whose checkpoints are believed."""
         self._trusted = trusted
-
-    def seal(self, statement: Statement) -> Sealed:
-        """The statement, signed."""
-        return Sealed(statement.said().decode(), self._signer.kid, self._signer.sign(statement.signed_bytes()))
 
     def opened(self, sealed: Sealed) -> Statement | None:
         """What was signed; None if the signature is not to be believed."""
@@ -57,3 +52,16 @@ class Sealer:
             return None
         refusal = self._trusted.refusal(statement.signed_bytes(), sealed.kid, sealed.sig)
         return statement if refusal is None else None
+
+
+class Sealer(Seals):
+    """Signs, and tells what was signed."""
+
+    def __init__(self, signer: Signer, trusted: TrustedKeys) -> None:
+        """``trusted``: whose checkpoints are believed beside our own."""
+        super().__init__(trusted)
+        self._signer = signer
+
+    def seal(self, statement: Statement) -> Sealed:
+        """The statement, signed."""
+        return Sealed(statement.said().decode(), self._signer.kid, self._signer.sign(statement.signed_bytes()))

@@ -21,7 +21,7 @@ from typing import Final, TypeAlias
 from controlplane import errors
 from controlplane.audit.sealing import Sealed, Sealer
 from schemas.kits import chains
-from schemas.kits.chains import Batch, Break, Chain, Head, Statement
+from schemas.kits.chains import Batch, Break, Head, Statement
 from schemas.kits.walks import Row
 
 FORMAT: Final = 1
@@ -75,20 +75,27 @@ class Trail:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600))
             self._database = self._connect()
-            (version,) = self._database.execute("PRAGMA user_version").fetchone()
-            if version not in {0, FORMAT}:
-                raise errors.StoreUnusable(
-                    f"{path} has format {version}, and this program knows {FORMAT}; start the newer program, or move "
-                    "the file away: a new one is begun"
-                )
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "journal_size_limit = 4194304"):
-                self._database.execute(f"PRAGMA {pragma}")
-            self._database.executescript(_TABLES)
+            try:
+                self._prepare()
+            except BaseException:
+                self._database.close()
+                raise
         except (sqlite3.Error, OSError) as error:
             raise errors.StoreUnusable(
                 f"the audit trail {path} cannot be opened ({error}); give its folder room and the right to write, or "
                 "move the file away: a new one is begun"
             ) from error
+
+    def _prepare(self) -> None:
+        (version,) = self._database.execute("PRAGMA user_version").fetchone()
+        if version not in {0, FORMAT}:
+            raise errors.StoreUnusable(
+                f"{self.path} has format {version}, and this program knows {FORMAT}; start the newer program, or move "
+                "the file away: a new one is begun"
+            )
+        for pragma in ("journal_mode = WAL", "synchronous = FULL", "journal_size_limit = 4194304"):
+            self._database.execute(f"PRAGMA {pragma}")
+        self._database.executescript(_TABLES)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -203,20 +210,6 @@ class Trail:
             database.execute("PRAGMA query_only = ON")
             database.execute("BEGIN")
             yield database
-
-    def checkpoints(self, database: sqlite3.Connection) -> list[tuple[Chain, Sealed]]:
-        """What is signed of each chain."""
-        rows = database.execute("SELECT writer, boot, said, kid, sig FROM chains ORDER BY id")
-        return [(Chain(row[0], row[1]), Sealed(*row[2:])) for row in rows]
-
-    def rows(self, database: sqlite3.Connection) -> Iterator[Row]:
-        """Every record, in the order in which it is kept."""
-        names = {row[0]: Chain(row[1], row[2]) for row in database.execute("SELECT id, writer, boot FROM chains")}
-        for place, chain, seq, digest, body in database.execute(
-            "SELECT id, chain, seq, hash, CAST(body AS BLOB) FROM records ORDER BY id"
-        ):
-            whose = names.get(chain, Chain("unknown", str(chain)))
-            yield Row(place, whose, seq, bytes(digest), bytes(body))
 
     def _bytes(self) -> int:
         size, count, free = (

@@ -5,6 +5,8 @@
 
 import json
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -53,6 +55,7 @@ class Moment(click.ParamType[str]):
         "modplane audit --subject ada --outcome deny -o json",
         "modplane audit -f",
         "modplane audit verify",
+        "modplane audit verify --file .modplane",
     ),
 )
 @click.argument("what", required=False, type=click.Choice(["verify"]))
@@ -65,6 +68,18 @@ class Moment(click.ParamType[str]):
 @click.option("--tail", type=click.IntRange(min=0), default=100, show_default=True, metavar="N", help="The last N.")
 @click.option("-f", "--follow", is_flag=True, help="Go on with each new record.")
 @click.option("-o", "--output", type=click.Choice(["json"]), help="Whole records, one per line.")
+@click.option(
+    "--file",
+    type=click.Path(path_type=Path),
+    metavar="DIR|FILE",
+    help="verify: the audit.db of this data folder, or this copy of one, without any server.",
+)
+@click.option(
+    "--keys",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="verify --file: whose signatures are believed; default: the trusted-keys.json beside the file.",
+)
 @options.server
 def command(
     what: str | None,
@@ -77,6 +92,8 @@ def command(
     tail: int,
     follow: bool,
     output: str | None,
+    file: Path | None,
+    keys: Path | None,
     server: str | None,
     data_dir: Path,
 ) -> None:
@@ -84,10 +101,12 @@ def command(
 
     `modplane audit verify` walks along the whole trail and names the first record that somebody touched (exit code 1).
     """
-    api = client.connect(server, data_dir)
+    if (file or keys) and what != "verify":
+        raise exits.usage("--file and --keys are for `modplane audit verify`")
     if what == "verify":
-        _verify(api, output)
+        _judge(_walked(file, keys) if file else _verified(server, data_dir), output)
         return
+    api = client.connect(server, data_dir)
     asked = {"module": names.object_name(module), "subject": subject, "organisation": organisation}
     asked |= {"outcome": outcome or "", "since": since or "", "until": until or ""}
     params = {key: value for key, value in asked.items() if value}
@@ -164,8 +183,35 @@ def _who(record: Json) -> str:
     return f"{record['subject']} of {organisation}" if organisation else str(record["subject"])
 
 
-def _verify(api: client.Client, output: str | None) -> None:
-    found = api.request("GET", f"{PATH}/verification", patience=_WALK_SECONDS)
+def _verified(server: str | None, data_dir: Path) -> Json:
+    """What a walk of the control plane finds."""
+    try:
+        api = client.connect(server, data_dir)
+        return api.request("GET", f"{PATH}/verification", patience=_WALK_SECONDS)
+    except exits.Exit as end:
+        if end.code == exits.UNREACHABLE:
+            stopped = f"The trail of a stopped system: modplane audit verify --file {data_dir}"
+            end.hint = f"{end.hint}\n{stopped}".strip()
+        raise
+
+
+def _walked(file: Path, keys: Path | None) -> Json:
+    """What a walk along a file finds, in a process of its own: the command itself knows nothing of the trail."""
+    trail = file / "audit.db" if file.is_dir() else file
+    trusted = keys or trail.with_name(names.TRUSTED_KEYS)
+    for each in (trail, trusted):
+        if not each.is_file():
+            raise exits.usage(f"there is no {each}", hint="Name the trail with --file, the keys with --keys.")
+    words = [sys.executable, "-m", "controlplane", "verify", str(trail), str(trusted)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603 - our own interpreter
+    if done.returncode:
+        raise exits.no(done.stderr.strip())
+    found: Json = json.loads(done.stdout)
+    return found
+
+
+def _judge(found: Json, output: str | None) -> None:
+    """Print what a walk found; it ends the command with "no" if somebody touched the trail."""
     if output == "json":
         printing.show(printing.as_json(found))
     else:

@@ -116,12 +116,16 @@ class Spool:
             self._database = sqlite3.connect(
                 self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
             )
+        except sqlite3.Error as error:
+            raise SpoolError(f"{self.path}: {error}") from error
+        try:
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "journal_size_limit = 1048576"):
                 self._database.execute(f"PRAGMA {pragma}")
             self._database.executescript(_TABLES)
             found = self._database.execute("SELECT seq, hash, accounted, closed FROM state").fetchone()
             (self.bytes,) = self._database.execute("SELECT coalesce(sum(length(body)), 0) FROM batches").fetchone()
         except sqlite3.Error as error:
+            self._database.close()
             raise SpoolError(f"{self.path}: {error}") from error
         begin = chains.genesis(chain)
         self.head = begin if found is None else Head(int(found[0]), bytes(found[1]))

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import os
 import signal
 import uuid
 from collections import Counter
@@ -244,7 +243,26 @@ def test_what_somebody_does_to_the_file_is_named_by_the_command(tmp_path: Path) 
             (place,) = database.execute("SELECT max(id) FROM records WHERE body LIKE '%\"ada\"%'").fetchone()
             database.execute("UPDATE records SET body = replace(body, 'ada', 'eve') WHERE id = ?", (place,))
             database.commit()
-        said = platform.cli("audit", "verify", check=1)
-        assert "first bad record of w0." in said
-        assert f"id {place}, " in said
-        assert os.access(platform.data / "audit.db", os.R_OK)
+        for more in ([], ["--file", str(platform.data)]):
+            said = platform.cli("audit", "verify", *more, check=1)
+            assert "first bad record of w0." in said
+            assert f"id {place}, " in said
+
+
+@pytest.mark.parametrize("end", [signal.SIGTERM, signal.SIGKILL])
+def test_the_trail_of_a_system_that_is_stopped_or_killed_is_verified_where_it_lies(
+    tmp_path: Path, end: signal.Signals
+) -> None:
+    with vault(tmp_path) as platform:
+        caller = Caller(platform)
+        for _ in range(5):
+            caller.call()
+        wait_for(lambda: accounted(platform, caller), what=seen(platform))
+        if end is signal.SIGKILL:
+            platform.child("controlplane", "serve").kill()
+        platform.stop(end)
+        before = {each.name for each in platform.data.iterdir()}
+        found = json.loads(platform.cli("audit", "verify", "--file", str(platform.data), "-o", "json"))
+        assert found["ok"], found
+        assert found["records"] > 5
+        assert {each.name for each in platform.data.iterdir()} == before

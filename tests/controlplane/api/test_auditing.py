@@ -10,7 +10,7 @@ import pytest
 
 from controlplane import writing
 from controlplane.api import apps, authenticating
-from controlplane.audit import asking, noting
+from controlplane.audit import asking, noting, verifying
 from controlplane.audit.asking import Wanted
 from controlplane.store import stores
 from controlplane.telemetry import measurements
@@ -63,7 +63,8 @@ class Desk:
             return asking.find(database, wanted)
 
     async def verify(self) -> Json:
-        return {**asking.verify(self.trail, SEALER).wire(), "second_place": "none"}
+        with self.trail.reading() as database:
+            return {**verifying.verify(database, SEALER).wire(), "second_place": "none"}
 
     async def ask(self, method: str, path: str, role: str | None = "admin", **more: Any) -> httpx.Response:
         headers = {"user-agent": "tester/1", **more.pop("headers", {})}

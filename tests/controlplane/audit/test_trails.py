@@ -10,12 +10,13 @@ from typing import Any
 import pytest
 
 from controlplane import errors
-from controlplane.audit import asking, trails
+from controlplane.audit import asking, trails, verifying
 from controlplane.audit.asking import Wanted
-from controlplane.audit.sealing import Sealer, decode
+from controlplane.audit.sealing import Sealer, Seals, decode
 from controlplane.audit.trails import Forked, Stored, Trail
 from schemas.kits import chains, walks
 from schemas.kits.chains import Batch, Head
+from schemas.kits.signatures import TrustedKeys
 from tests.doubles.keys import STRANGER, TRUSTED
 from tests.doubles.trails import SEALER, Writer, trail
 
@@ -32,8 +33,9 @@ def found(kept: Trail, **wanted: Any) -> list[dict[str, Any]]:
         return asking.find(database, Wanted(**wanted))[0]
 
 
-def verified(kept: Trail, elsewhere: list[Any] | None = None) -> asking.Verified:
-    return asking.verify(kept, SEALER, elsewhere or [])
+def verified(kept: Trail, elsewhere: list[Any] | None = None) -> verifying.Verified:
+    with kept.reading() as database:
+        return verifying.verify(database, SEALER, elsewhere or [])
 
 
 def test_batches_of_several_writers_are_kept_in_the_order_in_which_they_came(kept: Trail) -> None:
@@ -166,8 +168,8 @@ DOUBLED = "INSERT INTO records (chain, seq, hash, body) SELECT 1, 7, hash, body 
         (do("DELETE FROM records WHERE id >= 5"), 5, walks.CUT),
         (do("DELETE FROM records"), 1, walks.CUT),
         (forged_chain, 6, walks.REWRITTEN),
-        (own_signature, 1, asking.SEAL),
-        (do("UPDATE chains SET said = replace(said, '\"head\":6', '\"head\":5')"), 1, asking.SEAL),
+        (own_signature, 1, verifying.SEAL),
+        (do("UPDATE chains SET said = replace(said, '\"head\":6', '\"head\":5')"), 1, verifying.SEAL),
     ],
 )  # fmt: skip
 def test_what_was_done_to_the_file_is_found(
@@ -375,3 +377,46 @@ def test_a_file_of_a_newer_program_is_left_alone(tmp_path: Path) -> None:
 def test_only_the_owner_may_read_it(tmp_path: Path) -> None:
     trail(tmp_path).close()
     assert (tmp_path / "audit.db").stat().st_mode & 0o777 == 0o600
+
+
+# --- a file that lies there
+
+
+def test_a_file_that_nobody_has_open_is_verified_and_left_as_it_is(kept: Trail) -> None:
+    kept.add(Writer().batch(3))
+    kept.close()
+    before = {each.name: each.read_bytes() for each in kept.path.parent.iterdir()}
+    with verifying.opened(kept.path) as database:
+        assert verifying.verify(database, Seals(TRUSTED)).wire()["records"] == 3
+    assert {each.name: each.read_bytes() for each in kept.path.parent.iterdir()} == before
+
+
+def test_what_a_killed_system_had_not_moved_into_the_file_is_verified_too(kept: Trail, tmp_path: Path) -> None:
+    kept.add(Writer().batch(3))
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    for name in ("audit.db", "audit.db-wal"):
+        shutil.copy(kept.path.parent / name, copy)
+    with verifying.opened(copy / "audit.db") as database:
+        assert verifying.verify(database, Seals(TRUSTED)).wire()["records"] == 3
+
+
+def test_a_file_whose_signer_is_not_trusted_is_a_fault(kept: Trail, tmp_path: Path) -> None:
+    kept.add(Writer().batch(3))
+    others = TrustedKeys(tmp_path / "others.json")
+    others.add(STRANGER.jwk)
+    with verifying.opened(kept.path) as database:
+        (fault,) = verifying.verify(database, Seals(others)).faults
+    assert fault.kind == verifying.SEAL
+
+
+def test_a_file_that_is_no_trail_is_told(tmp_path: Path) -> None:
+    (tmp_path / "audit.db").write_bytes(b"nonsense" * 1_000)
+    with pytest.raises(errors.StoreUnusable, match="cannot be read"), verifying.opened(tmp_path / "audit.db"):
+        pass
+    run(tmp_path / "other.db", "CREATE TABLE x (y)")
+    with (
+        pytest.raises(errors.StoreUnusable, match="no audit trail of format 1"),
+        verifying.opened(tmp_path / "other.db"),
+    ):
+        pass

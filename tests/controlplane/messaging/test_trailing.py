@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from controlplane.audit import archives
+from controlplane.audit import archives, verifying
 from controlplane.audit.asking import Wanted
 from controlplane.messaging import trailing
 from dataplane.agent.carrying import Carrier, Source
@@ -34,6 +34,7 @@ class Line:
         self.archive = archives.Archive(folder, SEALER, clock, most_bytes=1 << 30, age_seconds=1e6, version="1")
         self.trailing = trailing.Trailing(self.archive, self.link, clock)
         self.receiving, self.sending = Tasks(clock), Tasks(clock)
+        self.recorders: list[recorders.Recorder] = []
         self.boot("b1")
 
     def boot(self, boot: str) -> None:
@@ -44,6 +45,7 @@ class Line:
         )
         self.carrier = Carrier(self.link, SystemClock(), Source(where, "w0", lambda: self.recorder.spool))
         self.recorder.start()
+        self.recorders.append(self.recorder)
 
     def note(self, *numbers: int) -> None:
         for number in numbers:
@@ -87,6 +89,9 @@ async def line(tmp_path: Path, nats: RunningNats) -> AsyncIterator[Line]:
         await made.sending.stop()
         await made.receiving.stop()
         made.recorder.close()
+        for spool in (*(each.spool for each in made.recorders), *made.carrier._left):
+            if spool is not None:
+                spool._database.close()
         with contextlib.suppress(Exception):
             await made.archive.close()
         await made.link.close()
@@ -149,6 +154,7 @@ async def test_what_a_dead_boot_left_goes_first_with_what_its_end_cost(line: Lin
     dead.append([{"kind": "start"}, {"kind": "decision", "number": 1}], 1)
     dead.counter.set(5)
     dead.counter.close()
+    dead._database.close()
     line.receive()
     line.send()
     line.note(7)
@@ -219,7 +225,7 @@ async def test_checkpoints_reach_the_second_place_and_are_held_against_the_file(
     auditor = trailing.Auditor(line.archive, line.link)
     assert (await auditor.verify())["ok"]
     with line.archive.trail.reading() as database:
-        rows = list(line.archive.trail.rows(database))
+        rows = list(verifying.rows(database))
     place = next(row for row in rows if row.chain.writer == "w0" and row.seq == 5)
     await asyncio.to_thread(line.archive.trail._database.execute, "DELETE FROM records WHERE id >= ?", (place.id,))
     faults = (await auditor.verify())["faults"]

@@ -94,15 +94,17 @@ async def test_lost_late_and_repeated_messages_and_restarts_count_each_call_once
     lasts = [last for last, _ in sums.values()]
     arriving = data.draw(st.lists(st.sampled_from(told), max_size=20)) + lasts
     arriving = data.draw(st.permutations(arriving))
-    for start in range(0, len(arriving), 4):
-        await kept.take(arriving[start : start + 4])
-        if data.draw(st.booleans()):
-            await kept.close()
-            kept = measurements.Measurements(tmp_path / measurements.PATH, clock.now)
-        if data.draw(st.booleans()):
-            await kept.prune()
-    assert await calls(kept) == sum(count for _, count in sums.values())
-    await kept.close()
+    try:
+        for start in range(0, len(arriving), 4):
+            await kept.take(arriving[start : start + 4])
+            if data.draw(st.booleans()):
+                await kept.close()
+                kept = measurements.Measurements(tmp_path / measurements.PATH, clock.now)
+            if data.draw(st.booleans()):
+                await kept.prune()
+        assert await calls(kept) == sum(count for _, count in sums.values())
+    finally:
+        await kept.close()
 
 
 async def test_a_range_tells_what_came_within_it(kept: measurements.Measurements, clock: FakeClock) -> None:

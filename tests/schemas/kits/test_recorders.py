@@ -1,6 +1,7 @@
 """Nothing that is noted is lost silently: it is a record, or it is counted in one, whatever ends the process."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ class Desk:
     def make(self) -> Spool:
         if self.broken:
             raise SpoolError("no room")
-        return spools.make(self.folder, CHAIN)
+        return opened(spools.make(self.folder, CHAIN))
 
     @staticmethod
     def encode(entry: int) -> dict[str, Any]:
@@ -70,7 +71,23 @@ class Desk:
 def left(folder: Path) -> Spool:
     (spool,), broken = spools.left_behind(folder, "w0", LATER)
     assert broken == []
+    return opened(spool)
+
+
+_OPENED: list[Spool] = []
+
+
+def opened(spool: Spool) -> Spool:
+    """A spool whose database is closed when its test is over."""
+    _OPENED.append(spool)
     return spool
+
+
+@pytest.fixture(autouse=True)
+def _closed() -> Iterator[None]:
+    yield
+    while _OPENED:
+        _OPENED.pop()._database.close()
 
 
 def test_notes_become_records_in_order_and_the_chain_is_closed(tmp_path: Path) -> None:
