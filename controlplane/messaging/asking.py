@@ -16,6 +16,7 @@ from pydantic import ValidationError
 
 from controlplane import errors
 from schemas import names
+from schemas.kits import hearing
 from schemas.kits.natslink import LinkError, NatsLink
 from schemas.lines import LineReport, LineRequest
 
@@ -57,16 +58,12 @@ class Asking:
         try:
             async with asyncio.timeout(self._patience):
                 session = await self._link.session()
-                subscription = await session.client.subscribe(names.told_subject("*"), cb=told)
-                try:
+                async with hearing.subscribed(session, names.told_subject("*"), told):
                     for worker, (boot, after) in known.items():
                         request = LineRequest(id=question, module=module, boot=boot, after=after)
                         await session.client.publish(names.ask_subject(worker), request.model_dump_json().encode())
                     if known:
                         await complete.wait()
-                finally:
-                    if session.alive:
-                        await subscription.unsubscribe()
         except TimeoutError:
             if not self._link.connected:
                 raise errors.Unreachable("workers cannot be asked: NATS is away; try again shortly") from None

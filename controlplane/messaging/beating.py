@@ -15,7 +15,7 @@ from nats.errors import Error as NatsError
 from controlplane.messaging import projecting
 from schemas import names
 from schemas.documents import Beat
-from schemas.kits import buckets
+from schemas.kits import buckets, hearing
 from schemas.kits.clocks import Clock
 from schemas.kits.natslink import LinkError, NatsLink, Session
 
@@ -41,14 +41,10 @@ class Beating:
         while True:
             session = await self._link.session()
             try:
-                subscription = await session.client.subscribe(names.SUBJECT_BEAT, cb=self._hear)
-                try:
+                async with hearing.subscribed(session, names.SUBJECT_BEAT, self._hear):
                     while session.alive:
                         await self._beat(session)
                         await self._clock.sleep(BEAT_SECONDS)
-                finally:
-                    if session.alive:
-                        await subscription.unsubscribe()
             except (LinkError, NatsError, OSError) as trouble:
                 logger.warning("beat missed", reason=f"{type(trouble).__name__}: {trouble}"[:200])
                 await self._clock.sleep(BEAT_SECONDS / 4)

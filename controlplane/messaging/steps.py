@@ -8,12 +8,10 @@ waits for them.  What waits is written every second: a process that is killed ta
 Called by `controlplane.messaging.messengers` (`Hearing`, the leader's) and `controlplane.app` (`Keeping`).
 """
 
-import asyncio
 from typing import Final
 
 import structlog
 from nats.aio.msg import Msg
-from nats.errors import Error as NatsError
 from pydantic import ValidationError
 
 from controlplane import errors
@@ -21,8 +19,9 @@ from controlplane.store.stores import Store
 from controlplane.telemetry.tracing import Book
 from controlplane.telemetry.tracing import book as own
 from schemas import names
+from schemas.kits import hearing
 from schemas.kits.clocks import Clock
-from schemas.kits.natslink import LinkError, NatsLink
+from schemas.kits.natslink import NatsLink
 from schemas.traces import StepReport
 
 logger = structlog.get_logger("controlplane.messaging.steps")
@@ -42,18 +41,7 @@ class Hearing:
 
     async def run(self) -> None:
         """Hear until cancelled, on every session anew."""
-        while True:
-            session = await self._link.session()
-            try:
-                subscription = await session.client.subscribe(names.steps_subject("*"), cb=self._hear)
-                try:
-                    await asyncio.wait({session.ended})
-                finally:
-                    if session.alive:
-                        await subscription.unsubscribe()
-            except (LinkError, NatsError, OSError) as trouble:
-                logger.info("steps not heard", reason=f"{type(trouble).__name__}: {trouble}"[:200])
-                await self._clock.sleep(PACE_SECONDS)
+        await hearing.lasting(self._link, self._clock, names.steps_subject("*"), self._hear)
 
     async def _hear(self, message: Msg) -> None:
         try:

@@ -24,7 +24,7 @@ from dataplane.agent import holding
 from dataplane.agent.holding import Standing
 from schemas import names
 from schemas.documents import Beat
-from schemas.kits import buckets
+from schemas.kits import buckets, hearing
 from schemas.kits.backoffs import Backoff, jittered
 from schemas.kits.clocks import Clock
 from schemas.kits.natslink import LinkError, NatsLink, Session
@@ -110,27 +110,24 @@ class Follower:
         self._beat_at = self._clock.monotonic()
         self._held.begin()
         self.snapshots += 1
-        beats = await session.client.subscribe(names.SUBJECT_BEAT, cb=self._beaten)
-        pump = asyncio.create_task(self._pump(session), name="watch the desired bucket")
-        try:
-            while not pump.done():
-                self._take_in()
-                reason = self._doubt()
-                if reason is not None:
-                    logger.warning("desired state read anew", reason=reason)
-                    self._link.abandon(reason, session.generation)
-                    return
-                self._news.clear()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(self._beat_seconds / 8):
-                        await self._news.wait()
-            pump.result()
-        finally:
-            pump.cancel()
-            await asyncio.gather(pump, return_exceptions=True)
-            if session.alive:
-                with contextlib.suppress(NatsError, OSError):
-                    await beats.unsubscribe()
+        async with hearing.subscribed(session, names.SUBJECT_BEAT, self._beaten):
+            pump = asyncio.create_task(self._pump(session), name="watch the desired bucket")
+            try:
+                while not pump.done():
+                    self._take_in()
+                    reason = self._doubt()
+                    if reason is not None:
+                        logger.warning("desired state read anew", reason=reason)
+                        self._link.abandon(reason, session.generation)
+                        return
+                    self._news.clear()
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(self._beat_seconds / 8):
+                            await self._news.wait()
+                pump.result()
+            finally:
+                pump.cancel()
+                await asyncio.gather(pump, return_exceptions=True)
 
     async def _pump(self, session: Session) -> None:
         async with contextlib.aclosing(buckets.follow(session, names.BUCKET_DESIRED)) as entries:

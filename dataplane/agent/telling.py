@@ -3,9 +3,6 @@
 Only the control plane may ask and hear (`controlplane.cli.natsusers`).  Runs on the agent's loop.
 """
 
-import asyncio
-from typing import Final
-
 import structlog
 from nats.aio.msg import Msg
 from nats.errors import Error as NatsError
@@ -13,14 +10,13 @@ from pydantic import ValidationError
 
 from dataplane.telemetry.lines import Lines
 from schemas import names
+from schemas.kits import hearing
 from schemas.kits.clocks import Clock
 from schemas.kits.natslink import LinkError, NatsLink
 from schemas.kits.tasks import Tasks
 from schemas.lines import LineReport, LineRequest
 
 logger = structlog.get_logger("dataplane.agent.telling")
-
-_PAUSE_SECONDS: Final = 1.0
 
 
 class Telling:
@@ -36,19 +32,7 @@ class Telling:
 
     async def run(self) -> None:
         """Answer until cancelled."""
-        while True:
-            session = await self._link.session()
-            try:
-                subject = names.ask_subject(self._worker)
-                subscription = await session.client.subscribe(subject, cb=self._asked)
-                try:
-                    await asyncio.wait({session.ended})
-                finally:
-                    if session.alive:
-                        await subscription.unsubscribe()
-            except (LinkError, NatsError, OSError) as trouble:
-                logger.info("lines cannot be asked for", reason=f"{type(trouble).__name__}: {trouble}"[:200])
-                await self._clock.sleep(_PAUSE_SECONDS)
+        await hearing.lasting(self._link, self._clock, names.ask_subject(self._worker), self._asked)
 
     async def _asked(self, message: Msg) -> None:
         try:
