@@ -73,7 +73,8 @@ def _workers(parts: Parts) -> Iterator[Metric]:
         "standing",
     )
     counted = [view.report for view in views if view.standing is fleet.Standing.COUNTED]
-    behind = max((parts.store.revision - report.applied_revision for report in counted), default=0)
+    newest = parts.messenger.projection.newest[1] if parts.messenger is not None else 0
+    behind = max((newest - report.applied_revision for report in counted), default=0)
     yield gauge("modplane_workers_behind", "Revisions that the slowest counted worker has to apply.", max(behind, 0))
     rejected = sum(len(report.rejected) for report in counted)
     yield gauge("modplane_modules_rejected", "Generations that counted workers refused.", rejected)

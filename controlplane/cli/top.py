@@ -13,6 +13,7 @@ import click
 
 from controlplane.cli import client, options, printing, workers
 from schemas import names
+from schemas.measures import OTHER
 from schemas.meta import Json, now_text
 
 _MODULES: Final = ("MODULE", "CALLS", "ERRORS", "SUCCESS", "AVG MS", "P50 MS", "P99 MS", "INSIDE", "LAST CALL")
@@ -51,7 +52,7 @@ def command(what: str, since: float | None, server: str | None, data_dir: Path) 
 def _by_module(counted: Json) -> Iterator[tuple[str, ...]]:
     for module, total in sorted(counted.items(), key=lambda each: -each[1]["total_duration_ms"]):
         yield (
-            names.object_name(module),
+            module if module == OTHER else names.object_name(module),
             str(total["call_count"]),
             str(total["error_count"]),
             f"{100 * total['success_rate']:.2f}%",

@@ -50,8 +50,11 @@ _STEPS: Final = (
         TRACE_STEPS.c.error,
     )
     .where(TRACE_STEPS.c.trace_id == bindparam("trace"), TRACE_STEPS.c.module.in_(("", bindparam("module"))))
-    .order_by(TRACE_STEPS.c.start, TRACE_STEPS.c.id)
+    .order_by((TRACE_STEPS.c.module == "").asc(), TRACE_STEPS.c.start, TRACE_STEPS.c.id)
     .limit(STEPS_MAX)
+)
+_STRANGE: Final = select(TRACE_STEPS.c.id).where(
+    TRACE_STEPS.c.trace_id == bindparam("trace"), TRACE_STEPS.c.id.in_(bindparam("ids", expanding=True))
 )
 SUPERSEDED: Final = delete(TRACE_STEPS).where(TRACE_STEPS.c.trace_id.not_in(select(TRACES.c.trace_id)))
 """Drops the steps of traces that no module's newest generation came in."""
@@ -114,7 +117,14 @@ def of(ask: Ask, name: str) -> Trace | None:
 
 
 def steps(ask: Ask, trace_id: str, module: str) -> list[Step]:
-    """What was done for a module in a trace, in order."""
+    """What was done for a module in a trace, in order; nothing that was done on the way to other modules alone."""
     names = ("trace", "id", "parent", "name", "who", "module", "start", "micros", "error")
-    found = ask(_STEPS, {"trace": trace_id, "module": module})
-    return [Step.model_construct(**dict(zip(names, row, strict=True))) for row in found]
+    rows = ask(_STEPS, {"trace": trace_id, "module": module})
+    found = {step.id: step for step in (Step.model_construct(**dict(zip(names, row, strict=True))) for row in rows)}
+    parents = {step.parent for step in found.values()} - found.keys() - {""}
+    left = {row[0] for row in ask(_STRANGE, {"trace": trace_id, "ids": sorted(parents)})} if parents else set()
+    while left:
+        left = {step.id for step in found.values() if step.parent in left and not step.module}
+        for each in left:
+            del found[each]
+    return sorted(found.values(), key=lambda step: (step.start, step.id))

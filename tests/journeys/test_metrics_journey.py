@@ -205,6 +205,7 @@ def test_rules_dashboard_and_page_name_what_both_planes_show(platform: Platform)
         return told ^ {name for name in shown(platform) if name.startswith("modplane_")}
 
     wait_for(lambda: not differing(), what=lambda: f"told or shown alone: {differing()}", step=0.5)
+    wait_for(lambda: "modplane_workers_behind 0.0" in platform.http.get(f"{platform.control}/metrics").text)
     there = shown(platform)
     for path in ("deploy/prometheus/rules.yaml", "deploy/grafana/modplane.json"):
         used = set(re.findall(r"\b(?:modplane|process)_\w+", (ROOT / path).read_text()))

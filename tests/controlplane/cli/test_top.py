@@ -29,7 +29,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Json]]:
 
     def manage(_: client.Client, path: str, params: Json) -> Json:
         seen.append((path, params))
-        by_module = {"quick_one": total(9, 0, 9.0), "slow_one": total(2, 1, 90.0)}
+        by_module = {"quick_one": total(9, 0, 9.0), "slow_one": total(2, 1, 90.0), "_other": total(1, 1, 1.0)}
         return by_module if params["group"] == "module" else {"w0": total(11, 1, 99.0)}
 
     monkeypatch.setattr(client.Client, "manage", manage)
@@ -37,10 +37,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Json]]:
 
 
 def test_modules_come_by_the_time_that_their_calls_took(desk: Desk, asked: list[tuple[str, Json]]) -> None:
-    head, first, second = desk.type("top", "modules").out.splitlines()
+    head, first, second, last = desk.type("top", "modules").out.splitlines()
     assert head.split()[:4] == ["MODULE", "CALLS", "ERRORS", "SUCCESS"]
     assert first.split() == ["slow-one", "2", "1", "50.00%", "45.0", "1.2", "-", "2", "0s", "ago"]
     assert second.split()[0] == "quick-one"
+    assert last.split()[0] == "_other", "what was called and is no module"
     assert asked == [("/modules/metrics", {"group": "module"})]
     desk.type("top", "modules", "--since", "10m")
     assert "from" in asked[1][1]

@@ -13,9 +13,9 @@ from tests.doubles import records
 from tests.doubles.databases import opened
 
 
-def step(trace: str, module: str = "", *, at: int = 1, name: str = "work") -> Step:
+def step(trace: str, module: str = "", *, at: int = 1, name: str = "work", parent: str = "") -> Step:
     span = tracecontext.new_span_id()
-    return Step(trace=trace, id=span, name=name, who="controlplane", module=module, start=at, micros=5)
+    return Step(trace=trace, id=span, parent=parent, name=name, who="controlplane", module=module, start=at, micros=5)
 
 
 async def trace_of(store: Store, name: str) -> tracking.Trace:
@@ -83,3 +83,20 @@ async def test_steps_are_kept_for_their_module_once_and_go_with_its_next_change(
         await store.write(lambda tx: tx.put(replace(again, generation=2)))
         await keeping.Keeper(store, SystemClock()).sweep()
         assert await store.read(lambda reading: tracking.steps(reading.ask, trace, "orders")) == []
+
+
+async def test_steps_on_the_way_to_another_module_of_the_same_change_are_that_one_s(database_url: str) -> None:
+    async with opened(database_url) as store:
+        for name in ("orders", "users"):
+            await store.write(lambda tx, name=name: tx.put(records.module(name)))  # type: ignore[misc]
+        trace = (await trace_of(store, "orders")).position.trace_id
+        call = step(trace, at=1, parent=tracecontext.new_span_id())  # in its client's span
+        write = step(trace, at=2, parent=call.id)
+        orders, users = (step(trace, name, at=3, parent=write.id) for name in ("orders", "users"))
+        own, strange = step(trace, at=4, parent=orders.id), step(trace, at=4, parent=users.id)
+        below, apart = step(trace, at=5, parent=own.id), step(trace, at=5, parent=strange.id)
+        later = step(trace, "orders", at=6, parent=apart.id)
+        every = [call, write, orders, users, own, strange, below, apart, later]
+        await store.write(lambda tx: tx.keep_steps(every))
+        found = await store.read(lambda reading: tracking.steps(reading.ask, trace, "orders"))
+        assert [each.id for each in found] == [each.id for each in (call, write, orders, own, below, later)]
