@@ -1,9 +1,10 @@
 """Attacks on what leads to a route, and on what stands behind it, against a running worker with cold and warm caches.
 
-The numbers are those of the fault catalogue: A23 and A24 of its group A, R6 to R9 of its group R.  The others of both
-groups are in `tests.faults.test_token_attacks` (A1 to A22, R3 to R5, R10), `tests.faults.test_key_age` (A20), and, with
-every path and both parsers, in `tests.dataplane.gateway.test_one_reading` (R1, R2); what a connection refuses is in
-`tests.dataplane.test_connections` (R7).
+The numbers are those of the fault catalogue: A23 and A24 of its group A, R1 and R6 to R9 of its group R.  The others of
+both groups are in `tests.faults.test_token_attacks` (A1 to A22, R3 to R5, R10), `tests.faults.test_key_age` (A20),
+`tests.dataplane.gateway.test_deciding` (what A22 asks of time), and, with every path and both parsers, in
+`tests.dataplane.gateway.test_one_reading` (R1, R2); what a connection refuses is in `tests.dataplane.test_connections`
+(R1, R7).
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
@@ -172,6 +173,41 @@ def test_r6_a_poisoned_host_opens_nothing_and_forwarding_headers_say_nothing(
     found = json.loads(answer.body)
     assert found["url"].startswith("http://127.0.0.1")
     assert found["client"] == "127.0.0.1"
+
+
+def head(*headers: bytes, target: bytes = b"", host: bytes = b"host: 127.0.0.1") -> bytes:
+    """A request for the guarded route."""
+    lines = [b"GET " + (target or BASE.encode() + b"/open") + b" HTTP/1.1", *([host] if host else []), *headers]
+    return b"\r\n".join([*lines, b"connection: close", b"", b""])
+
+
+TWO_READINGS = {
+    "an absolute target": lambda own: head(own, target=b"http://evil" + BASE.encode() + b"/open"),
+    "an absolute target of our own": lambda own: head(own, target=b"http://127.0.0.1" + BASE.encode() + b"/open"),
+    "two hosts": lambda own: head(own, b"host: evil"),
+    "no host": lambda own: head(own, host=b""),
+    "length and encoding": lambda own: head(own, b"transfer-encoding: chunked", b"content-length: 5") + b"0\r\n\r\n",
+    "bare line feeds": lambda own: head(own).replace(b"\r\n", b"\n"),
+    "a head of 300 kB": lambda own: head(own, b"x-long: " + b"x" * 300_000),
+    "two authorizations": lambda own: head(own, own),
+    "a folded authorization": lambda own: head(own.replace(b"Bearer ", b"Bearer\r\n ")),
+    "an authorization with an underscore": lambda own: head(own.replace(b"authorization", b"authorization_")),
+    "a blank before the colon": lambda own: head(own.replace(b":", b" :")),
+    "a fragment": lambda own: head(own, target=BASE.encode() + b"/open#/../count"),
+}
+
+
+@pytest.mark.parametrize("made", TWO_READINGS.values(), ids=TWO_READINGS)
+def test_r1_what_two_readers_would_read_differently_reaches_no_handler(
+    vault: Vault, good: str, made: Callable[[bytes], bytes]
+) -> None:
+    """Also with a token that may: the same bytes in order are let in, so it is their form that is refused."""
+    before = vault.count()
+    assert vault.raw(head(bearer(good)))[9:12] == b"200"
+    answers = vault.raw(made(bearer(good)))
+    assert b"HTTP/1.1 200" not in answers
+    assert answers[9:12] in (b"", b"400", b"401", b"431")
+    assert vault.count() == before + 1
 
 
 SMUGGLED = b"GET /api/v1/modules/v1/vault/hidden HTTP/1.1\r\nhost: x\r\nx-a: "

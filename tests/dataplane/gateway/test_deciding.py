@@ -1,7 +1,10 @@
 """What is remembered of callers: as long as it holds, not a moment longer, and never a refusal."""
 
+import gc
 import json
+import sys
 from datetime import UTC, datetime
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -274,6 +277,44 @@ async def test_refusals_are_not_remembered(bench: Bench) -> None:
 async def test_other_headers_are_no_token(bench: Bench, value: str, reason: str) -> None:
     verdict = await bench.say(value)
     assert (verdict.status, verdict.reason) == (401, reason)
+
+
+async def work(bench: Bench, text: str) -> list[str]:
+    """Everything that is called for one decision, Python's functions and the interpreter's own, in order."""
+    called: list[str] = []
+
+    def note(frame: FrameType, event: str, argument: Any) -> None:
+        if event == "call":
+            called.append(frame.f_code.co_qualname)
+        elif event == "c_call":
+            called.append(argument.__qualname__)
+
+    gc.disable()  # what is collected meanwhile is no part of it
+    sys.setprofile(note)
+    try:
+        await bench.ask(text)
+    finally:
+        sys.setprofile(None)
+        gc.enable()
+    return called
+
+
+async def test_a22_who_cannot_sign_learns_nothing_of_a_subject_by_the_time_it_takes(bench: Bench) -> None:
+    """The same work is done for a wrong signature whoever is named: who is remembered, revoked, or nobody at all."""
+    bench.stand(revocations=Out(1, "mallory"))
+    assert (await bench.ask(good(sub="ada"))).status == 200
+    assert (await bench.ask(good(sub="mallory"))).status == 401
+    names: list[dict[str, Any]] = [
+        {"sub": "ada"},
+        {"sub": "mallory"},
+        {"sub": "nobody"},
+        {"sub": "ada", "org": "acme", "roles": ["admin"]},
+    ]
+    forged = [token(claims(NOW, **more), name="two") for more in names]
+    done = [await work(bench, text) for text in forged + forged]
+    assert "_signed" in done[0]
+    assert all(each == done[0] for each in done)
+    assert await work(bench, good(sub="nobody")) != done[0]
 
 
 async def test_two_headers_are_none(bench: Bench) -> None:
