@@ -3,7 +3,8 @@
 An inspection begins in the quick lane.  One that has no answer when its time in a lane is over goes on in the next
 slower one and gives its place to others; where that is full it is ended, and begins again when that lane has room.  So
 code that hangs costs the ones behind it a tenth of a second of one place, however many hang; and code that takes
-somewhat longer, as all does on a busy machine, waits for those that hang only as long as they are in the same lane.
+somewhat longer waits for those that hang only as long as they are in the same lane.  How long the machine kept it from
+the processor does not count (`excuse`): where everything is slow, nothing is slower than the rest.
 
 Pure: holds requests and moments, knows neither processes nor a clock.  Used by `dataplane.inspection.zygotes`.
 """
@@ -17,8 +18,8 @@ from typing import Final
 
 from schemas.inspections import InspectionRequest
 
-SHARED: Final = 16
-"""How many inspections one process does at most."""
+SHARED: Final = 64
+"""How many inspections one process does at most; making one costs as much as five plain modules' inspections."""
 MANY: Final = 8
 """How many have to wait for another process to be made, which costs as much as some plain modules' inspections."""
 
@@ -114,7 +115,7 @@ class Lanes:
 
     def slowed(self, now: float) -> Iterator[tuple[Run, bool]]:
         """Those whose time in their lane is over, and whether they go on in the next; who does not is to be ended."""
-        for run in [run for run in self.running if run.stays_until <= now]:
+        for run in self.overdue(now):
             slower = Lane(run.lane + 1)
             stays = not self.aside[slower] and self._room(slower)
             if stays:
@@ -122,6 +123,14 @@ class Lanes:
             else:
                 self.aside[slower].append(run.request)
             yield run, stays
+
+    def overdue(self, now: float) -> list[Run]:
+        """Those whose time in their lane is over, as far as `excuse` was told."""
+        return [run for run in self.running if run.stays_until <= now]
+
+    def excuse(self, run: Run, seconds: float) -> None:
+        """For so long ``run`` had to wait for the processor: that is not its own time."""
+        run.entered += seconds
 
     def late(self, now: float) -> list[Run]:
         """Those whose time is over."""

@@ -35,6 +35,8 @@ class Child:
     answer: bytearray = field(default_factory=bytearray)
     untidy: bool = False
     """Whether it may leave processes behind."""
+    delayed: float = 0.0
+    """For how many seconds it had waited for the processor when `waited` was asked last."""
 
     @property
     def size(self) -> int:
@@ -79,10 +81,16 @@ class Child:
 
     def ask(self, request: InspectionRequest) -> None:
         """Hand it a request; one that is gone already is heard of in a moment."""
+        self.waited()
         line = request.model_dump_json(by_alias=True).encode() + b"\n"
         with contextlib.suppress(BrokenPipeError):
             while line:
                 line = line[os.write(self.request_fd, line) :]
+
+    def waited(self) -> float:
+        """For how many seconds it was ready to run and had no processor, since this was asked last."""
+        before, self.delayed = self.delayed, _delayed(self.pid)
+        return self.delayed - before
 
     def slow_down(self) -> None:
         """Let others come first, on the processor."""
@@ -123,6 +131,14 @@ def fork(number: int, host: surroundings.Host, prepare: Callable[[], None]) -> C
     os.close(theirs)
     os.close(writer)
     return Child(pid, os.pidfd_open(pid), request_fd, answer_fd, output_fd)
+
+
+def _delayed(pid: int) -> float:
+    """Seconds that a process's first thread has waited for the processor; 0 where the system does not count them."""
+    try:
+        return int(Path(f"/proc/{pid}/schedstat").read_bytes().split()[1]) / 1e9
+    except (OSError, IndexError):
+        return 0.0
 
 
 def sweep(known: Collection[int]) -> bool:

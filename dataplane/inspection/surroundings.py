@@ -16,9 +16,9 @@ import resource
 import signal
 import sys
 import types
-from collections.abc import Iterator, Mapping
-from operator import is_
-from typing import Any, Final
+from collections.abc import Callable, Iterator, Mapping
+from operator import is_, itemgetter
+from typing import Any, Final, TypeAlias
 
 _WHOLE: Final = frozenset(
     {"builtins", "json", "os", "os.path", "sys", "time", "threading", "signal", "socket", "ssl", "hmac", "hashlib"}
@@ -42,6 +42,7 @@ _CODE: Final = (
     type,
 )
 
+_Take: TypeAlias = Callable[[Mapping[str, Any]], tuple[Any, ...]]
 _all, _map, _zip, _len = all, map, zip, len  # as they are before an author's code exchanges them
 
 
@@ -51,7 +52,7 @@ class Host:
     def __init__(self) -> None:
         self._modules = dict(sys.modules)
         self._parts = [
-            (name, namespace, tuple(kept), tuple(kept.values()))
+            (name, namespace, tuple(kept), tuple(kept.values()), _taker(tuple(kept)))
             for name, namespace, kept in _parts(self._modules)
             if kept
         ]
@@ -66,11 +67,26 @@ class Host:
         ]
         if not _all(_map(loaded.__contains__, self._modules)):
             found += [f"sys.modules[{name!r}]" for name in self._modules if name not in loaded]
-        for name, namespace, keys, values in self._parts:
-            if not _all(_map(is_, _map(namespace.get, keys), values)):
+        for name, namespace, keys, values, take in self._parts:
+            if not _stands(namespace, take, values):
                 pairs = _zip(keys, values, strict=True)
                 found += [f"{name}.{key}" for key, value in pairs if namespace.get(key) is not value]
         return found
+
+
+def _taker(keys: tuple[str, ...]) -> _Take:
+    """Takes ``keys`` out of a namespace in one step, which costs half of looking each up.
+
+    The first of them comes once more at the end, since of one alone `itemgetter` makes no tuple.
+    """
+    return itemgetter(*keys, keys[0])
+
+
+def _stands(namespace: Mapping[str, Any], take: _Take, values: tuple[Any, ...]) -> bool:
+    try:
+        return _all(_map(is_, take(namespace), values))
+    except KeyError:
+        return False
 
 
 def _parts(modules: Mapping[str, types.ModuleType]) -> Iterator[tuple[str, Mapping[str, Any], dict[str, Any]]]:

@@ -155,6 +155,8 @@ class Zygote:
         now = time.monotonic()
         for run in self._lanes.late(now):
             self._finish(run, verdicts.timed_out(run.request, self._children[run].output_fd))
+        for run in self._lanes.overdue(now):
+            self._lanes.excuse(run, self._children[run].waited())
         for run, stays in list(self._lanes.slowed(now)):
             if stays:
                 self._children[run].slow_down()

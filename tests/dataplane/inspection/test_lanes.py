@@ -79,8 +79,8 @@ def test_however_many_hang_the_good_ones_behind_them_come_before_any_of_them() -
 
 
 def test_of_many_each_process_takes_some() -> None:
-    _, where, _ = drive([QUICK] * 100)
-    assert len(set(where)) <= 100 / SHARED + PLACES[Lane.QUICK]
+    _, where, _ = drive([QUICK] * 6 * SHARED)
+    assert len(set(where)) <= 6 + PLACES[Lane.QUICK]
     assert max(where.count(each) for each in where) == SHARED
 
 
@@ -111,3 +111,17 @@ def test_what_went_wrong_behind_others_is_next_and_alone() -> None:
     last = queue.begin(0.0)
     assert last is not None, "nobody waits for a process that takes no second one"
     assert last.request.id == "2"
+
+
+def test_who_had_to_wait_for_the_processor_keeps_the_place_for_as_much_longer() -> None:
+    queue, own = Lanes(), SECONDS[Lane.QUICK]
+    queue.waiting.append(request(0))
+    run = queue.begin(0.0)
+    assert run is not None
+    assert queue.overdue(own) == [run]
+    queue.excuse(run, own)
+    assert queue.overdue(own) == []
+    assert list(queue.slowed(1.5 * own)) == []
+    assert run.open
+    assert list(queue.slowed(2 * own)) == [(run, True)]
+    assert run.lane is Lane.SLOW
