@@ -13,10 +13,14 @@ reached a module the module's own limits hold.
 Source: RFC 9112 sections 3.2, 5.1, 6.3, 7.1.2 and 11.2.
 """
 
+import asyncio
 from typing import Any, Final
+from urllib.parse import unquote
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+from dataplane import replying
 from dataplane.gateway import answering
 
 HEAD_BYTES: Final = 32_768
@@ -41,7 +45,6 @@ _IDENTITIES: Final = frozenset({b"remote-user", b"x-organisation", b"x-org", b"x
 
 
 _data_received: Final = HttpToolsProtocol.data_received
-_headers_complete: Final = HttpToolsProtocol.on_headers_complete
 
 
 class _Behind(list[tuple[bytes, bytes]]):
@@ -107,16 +110,49 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """A request's head is whole: refuse it, or hand it on."""
-        if not self._host and self.parser.get_http_version() != "1.0":
+        parser, scope = self.parser, self.scope
+        version = parser.get_http_version()
+        if not self._host and version != "1.0":
             self._refuse(400, "a request names its Host")
         self._host = False
         if self._seen:
             self._seen.clear()
         if self._large or len(self.headers) > HEAD_FIELDS:
             self._weigh()
-        _headers_complete(self)
-        if not (self.parser.should_upgrade() and self._should_upgrade()):
-            self.headers = _BEHIND
+        scope["method"] = parser.get_method().decode("ascii")
+        if version != "1.1":
+            scope["http_version"] = version
+        if parser.should_upgrade() and self._should_upgrade():
+            return
+        target = httptools.parse_url(self.url)
+        scope["raw_path"] = raw = target.path
+        path = raw.decode("ascii")
+        scope["path"] = unquote(path) if "%" in path else path
+        scope["query_string"] = target.query or b""
+        self.headers = _BEHIND
+        self._take(version != "1.0" and parser.should_keep_alive())
+
+    def _take(self, keep_alive: bool) -> None:
+        """Begin to answer, or, behind another request that is not answered yet, remember to."""
+        before = self.cycle
+        self.cycle = replying.Reply(
+            scope=self.scope,
+            transport=self.transport,
+            flow=self.flow,
+            logger=self.logger,
+            access_logger=self.access_logger,
+            access_log=self.access_log,
+            default_headers=self.server_state.default_headers,
+            message_event=asyncio.Event(),
+            expect_100_continue=self.expect_100_continue,
+            keep_alive=keep_alive,
+            on_response=self.on_response_complete,
+        )
+        if before is None or before.response_complete:
+            self._start_asgi_task(self.cycle, self.app)
+        else:
+            self.flow.pause_reading()
+            self.pipeline.appendleft((self.cycle, self.app))
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what came, and end the connection; an answer under way is cut, since nothing may follow it."""

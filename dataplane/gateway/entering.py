@@ -9,17 +9,19 @@ loop only.
 """
 
 import asyncio
+from collections.abc import Awaitable
 
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from dataplane.gateway import answering, auditing, authorising, counting, deciding, limiting, reaching
+from dataplane.gateway import answering, auditing, authorising, counting, deciding, limiting
 from dataplane.gateway.authorising import Requirement, Verdict
-from dataplane.gateway.serving import Target
+from dataplane.gateway.serving import Target, Trouble
 from dataplane.gateway.snapshots import Snapshot
 from dataplane.runtime import sharing
 from dataplane.sdk import calling, switching
 from dataplane.telemetry import meters, tracing
+from schemas.module import CircuitState
 
 logger = structlog.get_logger("dataplane.gateway.entering")
 
@@ -70,14 +72,26 @@ class Entrance:
         self._trail = trail
         self._accesses = accesses
 
-    async def receive(self, visit: Visit) -> None:
+    def receive(self, visit: Visit) -> Awaitable[None]:
         """Answer one visit."""
         target = visit.target
-        if (trouble := target.served.trouble) is not None:
-            self._trail.failed(visit.scope, target, trouble.reason)
-            visit.meter.ended(visit.began, visit.began, meters.REFUSED)
-            await _troubled(visit)
-        elif target.requirement is None or await self._known(visit, target.requirement):
+        if target.served.trouble is not None:
+            return self._turn_away(visit, target.served.trouble)
+        if target.requirement is not None:
+            return self._ask(visit, target.requirement)
+        return self._enter(visit)
+
+    async def _turn_away(self, visit: Visit, trouble: Trouble) -> None:
+        """From a module that cannot serve."""
+        self._trail.failed(visit.scope, visit.target, trouble.reason)
+        visit.meter.ended(visit.began, visit.began, meters.REFUSED)
+        headers = ((b"retry-after", b"5"),) if trouble.retryable else ()
+        detail = f"module {visit.target.served.name} cannot serve on this worker: {trouble.reason}"
+        await _problem(visit, 503, detail, headers, retryable=trouble.retryable)
+
+    async def _ask(self, visit: Visit, asked: Requirement) -> None:
+        """Let in who may."""
+        if await self._known(visit, asked):
             await self._enter(visit)
 
     async def _known(self, visit: Visit, asked: Requirement) -> bool:
@@ -107,19 +121,21 @@ class Entrance:
         else:
             await _problem(visit, 401, "the token is not valid here", challenges.invalid)
 
-    async def _enter(self, visit: Visit) -> None:
+    def _enter(self, visit: Visit) -> Awaitable[None]:
         """Where there is room, and the module's circuit lets it through."""
-        target, now = visit.target, self._deadlines.now
+        target, trail, turn = visit.target, self._trail, 0
         served = target.served
         if len(served.tasks) >= served.desired.limits.max_concurrency:
-            await self._keep_out(visit, auditing.CROWDED)
-        elif self._trail.full and target.policy.admin:
-            await self._keep_out(visit, auditing.UNKEPT)
-        elif (turn := served.pulse.admit(now, visit.scope["type"])) is None:
-            await self._keep_out(visit, auditing.BROKEN)
-        else:
-            self._trail.entered(visit.scope, target, visit.verdict)
-            await self._run(visit, turn)
+            return self._keep_out(visit, auditing.CROWDED)
+        if target.policy.admin and trail.full:
+            return self._keep_out(visit, auditing.UNKEPT)
+        if served.pulse.breaker.state is not CircuitState.CLOSED:
+            turn = served.pulse.admit(self._deadlines.now(), visit.scope["type"])
+            if not turn:
+                return self._keep_out(visit, auditing.BROKEN)
+        if visit.verdict is not None or trail.opened:
+            trail.entered(visit.scope, target, visit.verdict)
+        return self._run(visit, turn)
 
     async def _keep_out(self, visit: Visit, reason: str) -> None:
         served, now = visit.target.served, self._deadlines.now()
@@ -141,8 +157,8 @@ class Entrance:
 
     async def _run(self, visit: Visit, turn: int) -> None:
         scope, served = visit.scope, visit.target.served
-        app = served.app
-        assert app is not None, "a module without trouble has its application"
+        way = served.way
+        assert way is not None, "a module without trouble has its application"
         task = asyncio.current_task()
         assert task is not None, "a request runs in a task"
         inner = _inner(visit)
@@ -157,7 +173,7 @@ class Entrance:
         recorded: tracing.Call | None = scope.get(tracing.SPAN)
         begun = 0 if recorded is None else recorded.handle()
         try:
-            await app(inner, call.receive, call.send)
+            await way.go(visit.target.route, inner, call.receive, call.send, call.silent)
             if call.stage <= limiting.HELD:
                 await call.end(*limiting.NO_ANSWER)
         except asyncio.CancelledError:
@@ -183,7 +199,6 @@ def _inner(visit: Visit) -> Scope:
     inner = dict(visit.scope)
     inner["root_path"] = visit.root + served.prefix
     inner["state"] = served.state.copy()
-    inner[reaching.ROUTE] = visit.target.route
     inner[switching.FLAGS] = standing.flags
     if verdict is not None:
         inner[calling.PRINCIPAL] = verdict.principal
@@ -206,15 +221,6 @@ async def _failed(call: limiting.Call, error: BaseException) -> None:
         exc_info=error,
     )
     await call.fail()
-
-
-async def _troubled(visit: Visit) -> None:
-    served = visit.target.served
-    trouble = served.trouble
-    assert trouble is not None, "called for a module in trouble"
-    headers = ((b"retry-after", b"5"),) if trouble.retryable else ()
-    detail = f"module {served.name} cannot serve on this worker: {trouble.reason}"
-    await _problem(visit, 503, detail, headers, retryable=trouble.retryable)
 
 
 async def _problem(

@@ -1,21 +1,34 @@
 """What an answer may hold on the wire: its status, its header fields and its length, whatever a module says.
 
 Pure but for what it remembers of header fields that it has seen.  Called by `dataplane.gateway.limiting` before the
-first byte of an answer leaves.
+first byte of an answer leaves, and by `dataplane.replying`, which writes it.
 
 Sources: RFC 9110 sections 5.5, 5.6.2 and 8.6 and RFC 9112 section 6.
 """
 
 import re
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from starlette.types import Message
 
-_PLAIN, _CHUNKED = -1, -2
+PLAIN, CLOSES, CHUNKED = -1, -2, -3
+"""What a header field says of the answer's end: nothing; that the connection ends with it; that it tells it itself."""
 _KNOWN_SIZE: Final = 4_096
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
-_known: dict[tuple[bytes, bytes], int] = {}
-"""Header fields that were found well-formed: the length that one declares, or what else it is."""
+
+
+class Field(NamedTuple):
+    """A header field that was found well-formed."""
+
+    says: int
+    """The length that it declares, or `PLAIN`, `CLOSES` or `CHUNKED`."""
+    line: bytes
+    """As it stands on the wire."""
+
+
+_known: dict[tuple[bytes, bytes], Field] = {}
+known = _known.get
+"""A field that was examined before, or None."""
 _FINAL: Final = range(200, 600)
 """What an answer's status may be."""
 _USUAL: Final = frozenset(_FINAL) - {204, 304}
@@ -38,14 +51,12 @@ def length_of(message: Message) -> int:
     headers = message.get("headers")
     if headers.__class__ is not list or status.__class__ is not int or status not in _USUAL:
         return _length_of_another(message)
-    length = _PLAIN
+    length = PLAIN
     try:
         for pair in headers:
-            found = _known.get(pair)
-            if found is None:
-                found = _examined(pair)
-            if found != _PLAIN:
-                length = _joined(length, found)
+            said = (known(pair) or examined(pair))[0]
+            if said >= 0 or said == CHUNKED:
+                length = _joined(length, said)
     except TypeError:  # a pair that is a list
         return _length_of_another(message)
     return length if length >= 0 else -1
@@ -57,9 +68,9 @@ def _length_of_another(message: Message) -> int:
     if not isinstance(status, int) or status not in _FINAL:
         raise Illegal(f"its status is {status!r}; an answer's is between 200 and 599")
     message["headers"] = [_pair(pair) for pair in message.get("headers") or ()]
-    length = _PLAIN
+    length = PLAIN
     for pair in message["headers"]:
-        length = _joined(length, _examined(pair))
+        length = _joined(length, examined(pair).says)
     if status not in {204, 304}:
         return max(length, -1)
     if length > 0 and status == 204:
@@ -70,9 +81,9 @@ def _length_of_another(message: Message) -> int:
 
 def _joined(length: int, found: int) -> int:
     """What the headers say of the length, with one header more; Illegal if they contradict each other."""
-    if found == _PLAIN:
+    if found in (PLAIN, CLOSES):
         return length
-    if length != _PLAIN:
+    if length != PLAIN:
         raise Illegal("it has two headers that tell its length (Content-Length, Transfer-Encoding)")
     return found
 
@@ -87,26 +98,29 @@ def _pair(pair: Any) -> tuple[bytes, bytes]:
     return name, value
 
 
-def _examined(pair: tuple[bytes, bytes]) -> int:
-    """The length that a header declares, or what else it is; Illegal if it must not be sent."""
+def examined(pair: tuple[bytes, bytes]) -> Field:
+    """A header field, looked at; Illegal if it must not be sent."""
     name, value = _pair(pair)
     if not _is_token(name):
         raise Illegal(f"{name[:100]!r} is not a header's name")
     if _has_control(value):
         raise Illegal(f"its header {name.decode()} holds a control character")
-    found = _PLAIN
-    match name.lower():
+    said, lower = PLAIN, name.lower()
+    match lower:
         case b"content-length":
             if not is_length(value):
                 raise Illegal("its Content-Length is not a number")
-            found = int(value)
+            said = int(value)
         case b"transfer-encoding":
             if value.lower() != b"chunked":
                 raise Illegal("its Transfer-Encoding is not 'chunked'")
-            found = _CHUNKED
+            said = CHUNKED
+        case b"connection" if b"close" in [token.strip() for token in value.lower().split(b",")]:
+            said = CLOSES
+    field = Field(said, b"%b: %b\r\n" % (lower, value))
     if len(_known) < _KNOWN_SIZE and len(name) + len(value) < 100:
-        _known[name, value] = found
-    return found
+        _known[name, value] = field
+    return field
 
 
 def check_acceptance(message: Message) -> None:

@@ -248,6 +248,10 @@ class Call:
         await self.end(502, _NOT_HTTP)
         raise Gone(f"the answer was refused: {fault}")
 
+    def silent(self) -> bool:
+        """Whether the module may still begin an answer."""
+        return self.stage == UNANSWERED
+
     async def end(self, status: int, detail: str) -> None:
         """Answer instead of the module, if its answer has not begun; the module is not heard any more."""
         silent = self.stage <= HELD
@@ -281,7 +285,8 @@ class Call:
             self.target.served.pulse.ended(self.status, (self.begun or now) - self.started, now, self.turn)
             meter = self._meter
             meter.inside -= 1
-            meter.ended(self._entered, min(self._done, now), self._outcome(), self._taken, self._sent)
+            done = self._done if self._done < now else now
+            meter.ended(self._entered, done, self._outcome(), self._taken, self._sent)
 
     def _outcome(self) -> int:
         """What became of it, as it is counted; an answer that began is not changed by what its handler does then."""
@@ -327,6 +332,10 @@ class Conversation(Call):
     """One WebSocket inside a module."""
 
     __slots__ = ()
+
+    def silent(self) -> bool:
+        """A WebSocket may be closed at any time."""
+        return True
 
     async def receive(self) -> Message:
         """The next message for the module; one that is too large ends the conversation with 1009."""

@@ -5,14 +5,13 @@ read from the agent's thread, which sees whole numbers.  A generation has its ow
 generation goes on with them.
 """
 
-from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
 from dataplane.gateway.breaking import Breaker
 from dataplane.runtime import asking
 from schemas.meta import Json
-from schemas.module import CircuitState, DesiredModule
+from schemas.module import DesiredModule
 
 SLOW: Final = 0.75
 """Share of a call's time limit from which on its answer counts as slow."""
@@ -37,14 +36,12 @@ class Pulse:
         self.breaker = Breaker(desired.breaker)
         self._slow = desired.limits.timeout_seconds * SLOW
 
-    def admit(self, now: Callable[[], float], kind: str) -> int | None:
-        """Whether a call may be handed on: 0, or its turn as a probe; None: it may not.
+    def admit(self, now: float, kind: str) -> int:
+        """Whether a call may be handed on while the circuit is not closed: its turn as a probe; 0: it may not.
 
         A WebSocket (``kind``: the scope's type) is no probe, for it may last.
         """
-        if self.breaker.state is CircuitState.CLOSED:
-            return 0
-        return (self.breaker.admit(now()) or None) if kind == "http" else None
+        return self.breaker.admit(now) if kind == "http" else 0
 
     def ended(self, status: int, took: float, now: float, turn: int) -> None:
         """A call has left the module: with which status, 0 if nobody knows, and how long its answer took to begin."""

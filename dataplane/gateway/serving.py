@@ -151,6 +151,7 @@ class Served:
         "tasks",
         "trouble",
         "uid",
+        "way",
     )
 
     def __init__(
@@ -173,6 +174,8 @@ class Served:
         self.instance = instance
         self.trouble = trouble
         self.app: FastAPI | None = None if instance is None else instance.app
+        self.way = None if instance is None else reaching.Way(instance.app)
+        """Into the application; None: there is none."""
         self.state: dict[str, Any] = {}
         self.share = sharing.Share(desired.limits.max_threads, name)
         self.key = (desired.api_version, desired.namespace)
@@ -257,10 +260,11 @@ def serve(instance: Loaded, since: datetime) -> Served:
     ValueError for a route that cannot be compiled.
     """
     app = instance.app
-    app.exception_handlers.setdefault(Exception, answering.crashed)
+    if 500 not in app.exception_handlers:
+        app.exception_handlers.setdefault(Exception, answering.crashed)
     app.router.routes[:] = matching.in_order(app.router.routes, _sort_path)
     app.middleware_stack = app.build_middleware_stack()
-    near = {id(route) for route in reaching.straighten(app)}
+    near = {id(route) for route in reaching.direct(app)}
     order: dict[_Key, BaseRoute | None] = {}
     for context in iter_route_contexts(app.router.routes):
         order.setdefault(_route_key(context), context.route if id(context.route) in near else None)

@@ -39,6 +39,8 @@ _WHO: dict[str, Any] = {"org": "acme", "roles": ["editor"], "permissions": ["rea
 _READ = Requirement("shop", authenticated=True, permissions=(frozenset({"read_analytics"}),))
 _FLAGGED = Requirement("shop", authenticated=True, permissions=_READ.permissions, flags=("beta",))
 
+_WITH_HEADER = "open, with the token's header"
+
 MODULE = """from fastapi import APIRouter
 
 from dataplane.sdk import BaseModuleRouter, ModuleMetadata, require_module_auth
@@ -151,20 +153,21 @@ def _in_a_worker(folder: Path) -> str:
         servers = [
             bare,
             dispatch.worker(platform, "open", f"{base}/open"),
-            dispatch.worker(platform, "open, with the token's header", f"{base}/open", headers=token),
+            dispatch.worker(platform, _WITH_HEADER, f"{base}/open", headers=token),
             dispatch.worker(platform, "guarded, remembered", f"{base}/guarded", headers=token),
             dispatch.worker(platform, "guarded, one flag, remembered", f"{base}/flagged", headers=token),
             dispatch.worker(platform, "guarded, no token", f"{base}/guarded", 401),
         ]
-        taken = dispatch.interleaved(servers, ROUNDS, dispatch.REQUESTS)
+        taken = dispatch.interleaved(servers, dispatch.ROUNDS, dispatch.REQUESTS)
     rows = []
     for name, runs in taken.items():
-        added = median([mine - theirs for (mine, _), (theirs, _) in zip(runs, taken["open"], strict=True)])
+        against = [f"{dispatch.added(runs, taken[other]):+.1f}" for other in ("open", _WITH_HEADER)]
         failures = sum(seen.failures for _, seen in runs)
         cpu = median([each for each, _ in runs])
-        rows.append((name, f"{cpu:.0f}", f"{added:+.1f}", f"{dispatch.against(runs, taken[bare.name]):.2f}", failures))
-    title = f"A caller at a worker: medians of {ROUNDS} interleaved rounds of {dispatch.REQUESTS} requests"
-    return table(title, ("server", "CPU µs/request", "beside open", "× bare", "wrong answers"), rows)
+        rows.append((name, f"{cpu:.0f}", *against, f"{dispatch.against(runs, taken[bare.name]):.2f}", failures))
+    title = f"A caller at a worker: medians of {dispatch.ROUNDS} interleaved rounds of {dispatch.REQUESTS} requests"
+    heads = ("server", "CPU µs/request", "beside open", "beside open with header", "× bare", "wrong answers")
+    return table(title, heads, rows)
 
 
 def _prepared(platform: Platform) -> str:

@@ -20,8 +20,9 @@ from tests.bench.tables import median, table
 from tests.doubles.nats import free_port
 from tests.doubles.platform import Platform, wait_for
 
-ROUNDS = 15
-REQUESTS = 3_000
+ROUNDS = 120
+REQUESTS = 300
+"""In one round: few, so that what is compared is a tenth of a second apart, whatever else the machine does."""
 MANY = 1_000
 
 BARE = """
@@ -81,13 +82,15 @@ Runs = list[tuple[float, load.Load]]
 
 
 def interleaved(servers: list[Server], rounds: int, requests: int) -> dict[str, Runs]:
-    """Load the servers in turn, by name."""
+    """Load the servers in turn, forwards and backwards, over connections that stay open; by name."""
     taken: dict[str, Runs] = {server.name: [] for server in servers}
-    for server in servers:
-        _measure(server, 500)
-    for _ in range(rounds):
-        for server in servers:
-            taken[server.name].append(_measure(server, requests))
+    with contextlib.ExitStack() as stack:
+        lanes = [(server, stack.enter_context(contextlib.closing(_lane(server)))) for server in servers]
+        for server, lane in lanes:
+            _measure(server, lane, 500)
+        for number in range(rounds):
+            for server, lane in lanes if number % 2 else reversed(lanes):
+                taken[server.name].append(_measure(server, lane, requests))
     return taken
 
 
@@ -96,12 +99,19 @@ def against(runs: Runs, others: Runs) -> float:
     return median([mine / theirs for (mine, _), (theirs, _) in zip(runs, others, strict=True)])
 
 
-def _measure(server: Server, requests: int) -> tuple[float, load.Load]:
+def added(runs: Runs, others: Runs) -> float:
+    """How many more microseconds of CPU than another server, round by round."""
+    return median([mine - theirs for (mine, _), (theirs, _) in zip(runs, others, strict=True)])
+
+
+def _lane(server: Server) -> load.Lane:
+    return load.Lane("127.0.0.1", server.port, server.path, status=server.status, headers=server.headers)
+
+
+def _measure(server: Server, lane: load.Lane, requests: int) -> tuple[float, load.Load]:
     """Server CPU microseconds per request, and what the client saw."""
     before = load.cpu_seconds(server.pid)
-    seen = load.run(
-        "127.0.0.1", server.port, server.path, requests=requests, status=server.status, headers=server.headers
-    )
+    seen = lane.run(requests=requests)
     return (load.cpu_seconds(server.pid) - before) / seen.requests * 1e6, seen
 
 

@@ -136,14 +136,16 @@ def _in_workers(folder: Path) -> str:
         for number, (name, environment) in enumerate(platforms.items()):
             platform = stack.enter_context(dispatch.platform(folder / f"t{number}", 1, environment))
             servers.append(dispatch.worker(platform, name, PATH))
-        taken = dispatch.interleaved(servers, ROUNDS, dispatch.REQUESTS)
+        taken = dispatch.interleaved(servers, dispatch.ROUNDS, dispatch.REQUESTS)
     rows = []
     for name, runs in taken.items():
-        added = median([mine - theirs for (mine, _), (theirs, _) in zip(runs, taken["off"], strict=True)])
+        added = dispatch.added(runs, taken["off"])
         failures = sum(seen.failures for _, seen in runs)
         cpu = median([each for each, _ in runs])
         rows.append((name, f"{cpu:.0f}", f"{added:+.1f}", f"{dispatch.against(runs, taken['off']):.3f}", failures))
-    title = f"A request at a worker, with export: medians of {ROUNDS} interleaved rounds of {dispatch.REQUESTS}"
+    title = (
+        f"A request at a worker, with export: medians of {dispatch.ROUNDS} interleaved rounds of {dispatch.REQUESTS}"
+    )
     return table(title, ("tracing", "CPU µs/request", "beside off", "× off", "wrong answers"), rows)
 
 

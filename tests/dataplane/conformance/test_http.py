@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from tests.dataplane.conformance.behaviours.module import Behaviours
+from tests.dataplane.conformance.behaviours.module import Behaviours, Unlayered
 from tests.doubles.platform import wait_for
 from tests.doubles.twins import Twins, twins
 
 FOLDER = Path(__file__).parent / "behaviours"
 
 
-@pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
-    with twins(Behaviours, FOLDER, tmp_path_factory.mktemp("code"), config={"a": 1}) as running:
+@pytest.fixture(scope="module", params=[Behaviours, Unlayered])
+def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
+    with twins(request.param, FOLDER, tmp_path_factory.mktemp("code"), config={"a": 1}) as running:
         yield running
 
 
@@ -129,6 +129,9 @@ CASES = [
     case("GET", "/raise/teapot"),
     case("GET", "/raise/http"),
     case("GET", "/raise/gone"),
+    case("GET", "/raise/turned-409"),
+    case("GET", "/raise/turned-410"),
+    case("GET", "/raise/turned-teapot"),
     case("GET", "/raise/validation"),
     case("GET", "/raise/404"),
     case("GET", "/raise/304"),

@@ -10,16 +10,16 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Subprotocol
 
-from tests.dataplane.conformance.behaviours.module import Behaviours
+from tests.dataplane.conformance.behaviours.module import Behaviours, Unlayered
 from tests.doubles.platform import wait_for
 from tests.doubles.twins import Twins, twins
 
 FOLDER = Path(__file__).parent / "behaviours"
 
 
-@pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
-    with twins(Behaviours, FOLDER, tmp_path_factory.mktemp("code")) as running:
+@pytest.fixture(scope="module", params=[Behaviours, Unlayered])
+def both(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twins]:
+    with twins(request.param, FOLDER, tmp_path_factory.mktemp("code")) as running:
         yield running
 
 

@@ -1,9 +1,11 @@
 """The route that the gateway found runs without another search, and the search is still there for who changes paths."""
 
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Request
+from fastapi.responses import PlainTextResponse, StreamingResponse
 from fastapi.routing import APIRoute
 from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -37,7 +39,6 @@ async def _answer(request: Request) -> dict[str, Any]:
         "route": request.scope["route"].path,
         "parameters": request.path_params,
         "router": request.scope["router"] is request.app.router,
-        "hint": reaching.ROUTE in request.scope,
     }
 
 
@@ -46,19 +47,47 @@ async def test_the_last_of_many_routes_is_asked_alone(gateway: Any) -> None:
     for path, route, parameters in (("/r19", "/r19", {}), ("/t19/x", "/t19/{item}", {"item": "x"})):
         asked.clear()
         answer = await call(gateway.app, "GET", PREFIX + path)
-        assert answer.json == {"route": route, "parameters": parameters, "router": True, "hint": False}
+        assert answer.json == {"route": route, "parameters": parameters, "router": True}
         assert asked == [route]
 
 
-async def test_a_hint_that_does_not_fit_is_only_a_hint(gateway: Any) -> None:
+async def test_a_route_that_does_not_fit_is_not_taken(gateway: Any) -> None:
     instance = await gateway.install(many)
     wrong = next(route for route in instance.app.router.routes if getattr(route, "path", "") == "/r3")
+    way = reaching.Way(instance.app)
 
     async def misled(scope: Scope, receive: Receive, send: Send) -> None:
-        await instance.app({**scope, reaching.ROUTE: wrong}, receive, send)
+        await way.go(wrong, scope, receive, send, lambda: True)
 
     assert (await call(misled, "GET", "/r4")).json["route"] == "/r4"
     assert (await call(misled, "POST", "/r3")).status == 405
+
+
+async def test_a_module_may_have_its_own_word_for_any_failure(gateway: Any, now: datetime) -> None:
+    def register(router: APIRouter) -> None:
+        @router.get("/fails")
+        async def fails() -> None:
+            raise RuntimeError("broken")
+
+        @router.get("/fails-late")
+        async def fails_late() -> StreamingResponse:
+            async def pieces() -> AsyncIterator[bytes]:
+                yield b"first"
+                raise RuntimeError("broken")
+
+            return StreamingResponse(pieces())
+
+    async def own(request: Request, error: Exception) -> PlainTextResponse:
+        return PlainTextResponse(f"sorry, {request.scope['route'].path}: {error}", 500)
+
+    for key in (500, Exception):
+        instance = FakeInstance(register)
+        instance.app.add_exception_handler(key, own)
+        await gateway.host.install(serving.serve(instance, now))
+        answer = await call(gateway.app, "GET", f"{PREFIX}/fails")
+        assert (answer.status, answer.body) == (500, b"sorry, /fails: broken")
+        answer = await call(gateway.app, "GET", f"{PREFIX}/fails-late")
+        assert (answer.status, answer.body) == (200, b"first")
 
 
 class _Moved:

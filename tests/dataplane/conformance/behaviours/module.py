@@ -61,6 +61,10 @@ class Teapot(Exception):  # noqa: N818 - what a module author might write
     """Handled by the module's own handler."""
 
 
+class Turned(Exception):  # noqa: N818 - the same
+    """Its handler raises another one."""
+
+
 class Colour(enum.StrEnum):
     RED = "red"
     BLUE = "blue"
@@ -158,7 +162,10 @@ class Behaviours(BaseModuleRouter):
         def gone(request: Request, error: HTTPException) -> Response:
             return PlainTextResponse(f"gone: {error.detail}", 410)
 
-        return {Teapot: teapot, 410: gone}
+        async def turned(request: Request, error: Turned) -> Response:
+            raise Teapot("turned over") if str(error) == "teapot" else HTTPException(int(str(error)))
+
+        return {Teapot: teapot, 410: gone, Turned: turned}
 
     def register_routes(self, router: APIRouter) -> None:
         for group in (
@@ -455,6 +462,8 @@ class Behaviours(BaseModuleRouter):
                 raise HTTPException(403, {"why": ["not", "today"]}, headers={"x-why": "not today"})
             if kind == "gone":
                 raise HTTPException(410, "away")
+            if kind.startswith("turned-"):
+                raise Turned(kind.partition("-")[2])
             if kind == "validation":
                 raise RequestValidationError([{"loc": ("body",), "msg": "by hand", "type": "own"}])
             raise HTTPException(int(kind))
@@ -671,3 +680,10 @@ class Behaviours(BaseModuleRouter):
         @router.get("/at")
         async def at() -> datetime:
             return datetime(2030, 1, 1, tzinfo=UTC)
+
+
+class Unlayered(Behaviours):
+    """The same without middleware of its own, so that the gateway goes straight to its routes."""
+
+    def middleware(self) -> Sequence[Middleware]:
+        return ()
