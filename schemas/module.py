@@ -130,7 +130,9 @@ class Loading(StrEnum):
     """When a worker loads a module's code."""
 
     EAGER = "eager"
+    """At once."""
     LAZY = "lazy"
+    """At the first call, or in idle time: accepted, and not acted on yet."""
 
 
 class Tenancy(StrEnum):
@@ -171,6 +173,7 @@ class ModuleSpec(Model):
     placement: Placement = Placement()
     rollout: Rollout = Rollout()
     loading: Loading = Loading.EAGER
+    """``lazy`` is accepted, and loads eagerly today: the condition Programmed says so."""
     suspend: bool = False
     """Freezes roll-out; routes keep serving, deletion works."""
 

@@ -51,6 +51,14 @@ SECTIONS: dict[str, dict[str, tuple[str, str]]] = {
 class Verbs(click.Group):
     """A group whose commands are imported when they are called."""
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does; but who reads our output and goes away has not said "no", as click takes it."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            _silence()
+            raise exits.Exit(exits.INTERRUPTED) from None
+
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every verb."""
         return [verb for verbs in SECTIONS.values() for verb in verbs]
@@ -109,11 +117,15 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         return exits.INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output has seen enough; nothing more may be written at interpreter exit.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _silence()
         return exits.YES
     return result if isinstance(result, int) else exits.YES
+
+
+def _silence() -> None:
+    """The reader of our output has seen enough: nothing more may be written, also not at the interpreter's end."""
+    with contextlib.suppress(OSError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _read_file() -> None:

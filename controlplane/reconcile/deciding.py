@@ -23,9 +23,10 @@ from controlplane.reconcile.facts import ATTEMPTS, Action, Decision, Facts
 from schemas import conditions
 from schemas.inspections import InspectionOutcome, InspectionReport
 from schemas.meta import ConditionStatus
-from schemas.module import ModuleSpec, ServingStatus
+from schemas.module import Loading, ModuleSpec, ServingStatus
 
 UNKNOWN = ConditionStatus.UNKNOWN
+EAGERLY = "; spec.loading lazy is not acted on yet: the code was loaded at once"
 _SLOW_INSPECTION = 1.0
 """Seconds after which a running inspection is worth a status write."""
 _QUEUED = 0.05
@@ -217,7 +218,8 @@ def _registered(draft: Draft, facts: Facts) -> Decision:
     )
     draft.workers = judgement.counts
     if judgement.status is not None:
-        draft.put(conditions.PROGRAMMED, judgement.status, judgement.reason, judgement.message)
+        eagerly = EAGERLY if spec.loading is Loading.LAZY and judgement.status is ConditionStatus.TRUE else ""
+        draft.put(conditions.PROGRAMMED, judgement.status, judgement.reason, judgement.message + eagerly)
     if judgement.stalled is not None:
         draft.stall(*judgement.stalled)
     programmed = draft.holds(conditions.PROGRAMMED)

@@ -58,6 +58,12 @@ def test_every_relative_link_leads_to_a_file_and_a_heading(page: Path) -> None:
             assert parts.fragment in pages.anchors(target), link
 
 
+def test_the_list_at_the_top_of_the_tasks_has_all_of_them_in_order() -> None:
+    page = ROOT / "docs" / "how-to.md"
+    tasks = re.findall(r"^## (.+)$", pages.prose(page), re.MULTILINE)
+    assert re.findall(r"^- \[(.+)\]\(#", page.read_text(), re.MULTILINE) == tasks
+
+
 def test_every_page_is_reached_from_the_readme() -> None:
     seen: set[Path] = set()
     todo = [README]

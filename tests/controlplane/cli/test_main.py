@@ -1,5 +1,6 @@
 """The command itself: help, exit codes, where output goes, what it costs to start."""
 
+import errno
 import json
 import os
 import subprocess
@@ -69,12 +70,12 @@ def test_no_server_is_code_4_with_what_to_do(tmp_path: Path, capsys: pytest.Capt
     assert main.run(["get", "modules", "--server", "localhost:9"]) == exits.USAGE
 
 
-def test_a_reader_that_has_seen_enough_is_no_failure(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_reader_that_goes_away_interrupts_and_says_no_to_nothing(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     def closed(_: str) -> None:
-        raise BrokenPipeError
+        raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
     monkeypatch.setattr(printing, "show", closed)
-    desk.type("get", "modules", "-o", "json")
+    desk.type("get", "modules", "-o", "json", code=exits.INTERRUPTED)
 
 
 def test_settings_of_the_file_yield_to_the_environment(

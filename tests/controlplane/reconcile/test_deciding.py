@@ -95,6 +95,16 @@ def test_a_generation_is_registered_and_then_programmed() -> None:
     assert not acting.is_needed(after(third, decision), deciding.decide(after(third, decision)))
 
 
+@pytest.mark.parametrize(("loading", "told"), [("eager", ""), ("lazy", deciding.EAGERLY)])
+def test_lazy_loading_is_not_there_yet_and_that_is_said(loading: str, told: str) -> None:
+    spec = ModuleSpec.model_validate(module_spec() | {"loading": loading})
+    first = facts(spec=spec, examination=Examination("k", OK), fleet=fleet(worker(revision=9)))
+    decision = deciding.decide(after(first, deciding.decide(first)))
+    found = conditions.get(decision.status.conditions, conditions.PROGRAMMED)
+    assert found is not None
+    assert found.message == f"1 worker has applied this generation{told}"
+
+
 def test_a_stored_generation_without_an_answer_is_inspected_without_a_write() -> None:
     fresh = facts()
     decision = deciding.decide(fresh)
