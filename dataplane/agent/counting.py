@@ -5,7 +5,8 @@
 Always: what is told are sums since the start of this boot, so a message that is lost is made good by the next one that
 names its series, and one that is repeated adds nothing.  A series counts as told when JetStream has stored it; every
 minute each is told again, changed or not, in case the stream was lost.  What cannot be told at the end is left in a
-file, which the next boot of this slot tells first.  A worker that is killed takes at most a second of counts with it.
+file, which the next boot of this slot tells first.  A worker that is killed takes along what it had not told: at most a
+second of counts, while NATS is there.
 
 Runs on the agent's loop; called by `dataplane.agent.living`.
 """
@@ -94,8 +95,9 @@ class Teller:
     async def run(self) -> None:
         """Tell until cancelled."""
         while True:
+            due = self._clock.monotonic() + INTERVAL_SECONDS
             await self.tell()
-            await self._clock.sleep(INTERVAL_SECONDS)
+            await self._clock.sleep(max(due - self._clock.monotonic(), 0.0))
 
     async def tell(self, *, deadline: float = _SEND_SECONDS, last: bool = False) -> bool:
         """Tell what is left of earlier boots and what changed in this one; False if something did not get through."""

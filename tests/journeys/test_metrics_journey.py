@@ -77,7 +77,14 @@ def metrics(platform: Platform, **query: str) -> dict[str, Any]:
 def end(process: psutil.Process, sign: signal.Signals) -> None:
     """Send a signal and wait until the process is gone."""
     os.kill(process.pid, sign)
-    wait_for(lambda: not process.is_running() or process.status() == psutil.STATUS_ZOMBIE)
+
+    def gone() -> bool:
+        try:
+            return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess:  # it went between the two questions
+            return True
+
+    wait_for(gone)
 
 
 def test_counts_agree_to_the_call_through_restarts(platform: Platform) -> None:

@@ -125,6 +125,24 @@ async def test_what_was_counted_is_told_within_a_second(slot: Slot) -> None:
     await asyncio.wait([running])
 
 
+async def test_a_slow_stream_makes_the_second_no_longer(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
+    counted, clock = Counted(), FakeClock()
+    teller = counting.Teller(cast("NatsLink", slot.link), clock, counted, worker="w0", boot="b1", file=slot.file)
+    began: list[float] = []
+
+    async def tell() -> bool:
+        began.append(clock.monotonic())
+        await clock.sleep((0.3, 0.0, 1.5)[len(began) % 3])
+        return True
+
+    monkeypatch.setattr(teller, "tell", tell)
+    running = asyncio.create_task(teller.run())
+    await clock.advance(7.0)
+    assert began == [0.0, 1.0, 2.5, 3.5, 4.5, 6.0, 7.0]
+    running.cancel()
+    await asyncio.wait([running])
+
+
 async def test_every_series_is_told_again_within_a_minute(slot: Slot) -> None:
     counted = Counted()
     for route in counted.routes:
