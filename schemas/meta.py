@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Annotated, Any, Self, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, StringConstraints
 from pydantic.alias_generators import to_camel
 
 Json: TypeAlias = dict[str, Any]
@@ -104,14 +104,6 @@ class ObjectMeta(Model):
     labels: dict[str, str] = {}
     annotations: dict[str, str] = {}
     managed_fields: list[ManagedField] = []
-
-
-class ListMeta(Model):
-    """The metadata of a list: the revision it was read at, and how to go on reading."""
-
-    resource_version: str = ""
-    continue_: str | None = Field(default=None, alias="continue")
-    remaining_item_count: int | None = None
 
 
 @functools.lru_cache(maxsize=256)

@@ -13,8 +13,6 @@ from dataplane.gateway.authenticating import BEARER
 from dataplane.sdk.providing import GROUP, AuthProvider
 from schemas.kits.tokens.issuing import SettingsRefused
 
-Factories = Mapping[str, Callable[[Mapping[str, Any]], AuthProvider]]
-
 
 def load(setting: str, offered: Callable[[str], Any] | None = None) -> dict[str, AuthProvider]:
     """The providers by scheme; ``setting`` is a JSON object of their names and options.  SettingsRefused."""

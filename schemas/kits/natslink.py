@@ -150,13 +150,6 @@ class NatsLink:
         """The present session's client; waits until there is one."""
         return (await self.session()).client
 
-    async def reconnected(self, generation: int) -> Session:
-        """Wait for a session newer than ``generation``."""
-        while self._session is None or self._session.generation <= generation:
-            self._news.clear()
-            await self._news.wait()
-        return self._session
-
     def abandon(self, reason: str, generation: int | None = None) -> None:
         """Drop the present client; a new one is built at once.
 

@@ -28,6 +28,12 @@ async def linked(url: str, **options: float) -> AsyncIterator[NatsLink]:
         await link.close()
 
 
+async def after(link: NatsLink, session: Session) -> Session:
+    """The session that follows on ``session``."""
+    await asyncio.wait_for(session.ended, 30)
+    return await asyncio.wait_for(link.session(), 30)
+
+
 async def ask(session: Session) -> int:
     info = await session.js.account_info()
     return info.streams
@@ -54,7 +60,7 @@ async def test_after_a_crash_of_the_server_the_link_comes_back_as_a_new_session(
     async with linked(server.url) as link:
         first = await link.session()
         await server.restart()
-        second = await asyncio.wait_for(link.reconnected(first.generation), 30)
+        second = await after(link, first)
         assert first.ended.done()
         assert second.generation == first.generation + 1
         assert await link.call(ask) == 0
@@ -98,7 +104,7 @@ async def test_a_client_whose_read_loop_died_is_abandoned(server: RunningNats) -
         reading = zombie.client._reading_task
         assert reading is not None
         reading.cancel()
-        fresh = await asyncio.wait_for(link.reconnected(zombie.generation), 30)
+        fresh = await after(link, zombie)
         assert fresh.client is not zombie.client
         assert await link.call(ask) == 0
 
@@ -107,7 +113,7 @@ async def test_abandoning_an_old_session_does_not_touch_the_new_one(server: Runn
     async with linked(server.url) as link:
         first = await link.session()
         link.abandon("first doubt", first.generation)
-        second = await link.reconnected(first.generation)
+        second = await after(link, first)
         link.abandon("the same doubt, told late", first.generation)
         assert link.current() is second
 
