@@ -18,7 +18,7 @@ import psutil
 
 from tests.bench import modules
 from tests.bench.tables import table
-from tests.doubles.platform import MODPLANE, Platform, wait_for
+from tests.doubles.platform import MODPLANE, Platform, lives, wait_for
 
 COUNTS = (100, 1_000, 2_000)
 SLOTS = ("w0", "w1")
@@ -79,7 +79,7 @@ def _restart(platform: Platform, count: int) -> float:
 def _workers_serve(platform: Platform, count: int) -> bool:
     try:
         items = platform.admin.get(f"{platform.control}/apis/modplane.dev/v1/workers").json()["items"]
-        living = {child.pid for child in platform.children() if child.status() != psutil.STATUS_ZOMBIE}
+        living = {child.pid for child in platform.children() if lives(child)}
         reports = [item["status"]["report"] for item in items]
         served = [
             httpx.get(f"{report['address']}/modules/system/info").json()

@@ -208,6 +208,14 @@ class Platform:
             await client.close()
 
 
+def lives(process: psutil.Process) -> bool:
+    """Whether a process still does something; it may end between any two questions."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def pause(seconds: float = 0.02) -> None:
     """The step of polling for a real process."""
     import threading

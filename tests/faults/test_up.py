@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.doubles.platform import MODPLANE, running, wait_for
+from tests.doubles.platform import MODPLANE, lives, running, wait_for
 
 pytestmark = pytest.mark.processes
 
@@ -63,7 +63,7 @@ def test_a_signal_stops_everything_cleanly(tmp_path: Path, sign: signal.Signals)
         assert len(children) >= 3
         code = platform.stop(sign)
         assert code in (0, 130)
-        assert not [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+        assert not [child for child in children if lives(child)]
         assert "Traceback" not in platform.output()
 
 
@@ -75,7 +75,7 @@ def test_nothing_survives_a_kill_9_of_up(tmp_path: Path) -> None:
         platform.process.wait(60)
 
         def left() -> list[psutil.Process]:
-            return [child for child in children if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
+            return [child for child in children if lives(child)]
 
         wait_for(lambda: not left(), timeout=30, what=lambda: str(left()))
 

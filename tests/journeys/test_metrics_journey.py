@@ -12,7 +12,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.doubles.platform import BY_HAND, ROOT, Platform, manifest, module_source, running, wait_for
+from tests.doubles.platform import BY_HAND, ROOT, Platform, lives, manifest, module_source, running, wait_for
 
 pytestmark = pytest.mark.processes
 
@@ -77,14 +77,7 @@ def metrics(platform: Platform, **query: str) -> dict[str, Any]:
 def end(process: psutil.Process, sign: signal.Signals) -> None:
     """Send a signal and wait until the process is gone."""
     os.kill(process.pid, sign)
-
-    def gone() -> bool:
-        try:
-            return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-        except psutil.NoSuchProcess:  # it went between the two questions
-            return True
-
-    wait_for(gone)
+    wait_for(lambda: not lives(process))
 
 
 def test_counts_agree_to_the_call_through_restarts(platform: Platform) -> None:
