@@ -1,6 +1,6 @@
 """The desired rows of the database, projected into the bucket that workers follow.
 
-    commit ──listen──▶ waiting rows ──▶ documents (pipelined, compare-and-swap) ──acknowledged──▶ head
+    commit ──listen──▶ waiting rows ──▶ documents (pipelined, compare-and-swap) ──acknowledged, 5 ms──▶ head
 
 Always: the database is the truth and the bucket is rebuilt from it; a head is written only after every document that
 it covers is acknowledged; no write is tried twice blindly (whatever fails or stays unanswered leads to reading bucket
@@ -37,6 +37,9 @@ logger = structlog.get_logger("controlplane.messaging.projecting")
 
 AUDIT_SECONDS: Final = 30.0
 """How often bucket and database are compared in full, give or take a fifth."""
+HEAD_SECONDS: Final = 0.005
+"""How long a head may stay behind its first document: workers take the document in meanwhile, undisturbed by the
+proof, and one proof serves many documents."""
 TOMBSTONE_SECONDS: Final = 600.0
 """How long a tombstone stays; a worker that was away for longer learns of it from a verified snapshot."""
 _PIPELINE: Final = 64
@@ -146,34 +149,45 @@ class Projection:
 
     async def _follow_commits(self, session: Session) -> None:
         """Write what commits bring, until the session ends, a doubt comes, or the audit is due."""
-        audit = asyncio.ensure_future(self._clock.sleep(jittered(AUDIT_SECONDS, 0.2, self._rng)))
-        over = [session.ended, audit]
-        for future in over:
-            future.add_done_callback(self._rouse)
+        audit = self._timer(jittered(AUDIT_SECONDS, 0.2, self._rng))
+        session.ended.add_done_callback(self._rouse)
+        proof: asyncio.Future[None] | None = None
+        unproven: list[DesiredRow] = []
         try:
-            while not self._doubt and not any(future.done() for future in over):
+            while not self._doubt and not session.ended.done() and not audit.done():
                 self._wake.clear()
-                await self._write_waiting(session)
-                if not self._waiting:
+                unproven += await self._write_waiting(session)
+                if proof is None and unproven:
+                    proof = self._timer(HEAD_SECONDS)
+                if proof is not None and proof.done():
+                    await self._write_head(session, _traces_of(unproven))
+                    proof, unproven, self._busy = None, [], False
+                elif not self._waiting:
                     await self._wake.wait()
         finally:
-            for future in over:
-                future.remove_done_callback(self._rouse)
+            session.ended.remove_done_callback(self._rouse)
             audit.cancel()
+            if proof is not None:
+                proof.cancel()
         if self._doubt:
             logger.warning("desired bucket doubted", reason=self._doubt)
+
+    def _timer(self, seconds: float) -> "asyncio.Future[None]":
+        timer = asyncio.ensure_future(self._clock.sleep(seconds))
+        timer.add_done_callback(self._rouse)
+        return timer
 
     def _rouse(self, _: "asyncio.Future[None]") -> None:
         self._wake.set()
 
-    async def _write_waiting(self, session: Session) -> None:
+    async def _write_waiting(self, session: Session) -> list[DesiredRow]:
+        """Write the documents of what waits; those that were, of which the head does not say anything yet."""
         rows, self._waiting = self._waiting, {}
         fresh = [row for row in rows.values() if self._set.apply(row)]
         if fresh:
             self._busy = True
             await self._write_rows(session, fresh)
-            await self._write_head(session, _traces_of(fresh))
-            self._busy = False
+        return fresh
 
     async def _resync(self, session: Session) -> None:
         """Read bucket and database, and bring the first to the second."""

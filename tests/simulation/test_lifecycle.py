@@ -1,6 +1,8 @@
 """A module's life in a simulated world: each state, what holds it up, what it says."""
 
 import asyncio
+import contextlib
+import sqlite3
 from dataclasses import replace
 
 import pytest
@@ -505,8 +507,9 @@ def test_a_refused_row_edit_stalls_the_module_and_leaves_it_serving(simulate: Si
         await settled(world)
         await world.apply("one", module_spec(1))
         await world.until_state("one", "ACTIVE")
-        with world.store._doors.writer.begin() as connection:
-            connection.exec_driver_sql("UPDATE analytics_modules SET entry_point = 'nonsense' WHERE id = 'one'")
+        with contextlib.closing(sqlite3.connect(str(world.store._doors.url.database))) as connection:
+            connection.execute("UPDATE analytics_modules SET entry_point = 'nonsense' WHERE id = 'one'")
+            connection.commit()
 
         def settle(tx: Transaction) -> None:
             for edit in tx.row_edits(9):
