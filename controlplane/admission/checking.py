@@ -1,7 +1,8 @@
 """A document against its model, strictly: unknown fields, wrong types, values out of range, all at once.
 
 Always holds: the models are the ones that read the wire tolerantly; only the reading differs (no coercion, wire
-names only, nothing unknown).  Called by `validating`; the rules that need more than one field come after.
+names only, nothing unknown).  A document without fault
+is never made into its model.  Called by `validating`; the rules that need more than one field come after.
 """
 
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from controlplane.admission import defaulting, pointers, wording
+from controlplane.admission import defaulting, pointers, screening, wording
 from schemas import kinds
 from schemas.meta import Json, Model
 from schemas.problems import Violation
@@ -17,6 +18,14 @@ from schemas.problems import Violation
 
 def violations(kind: kinds.Kind, text: str) -> list[Violation]:
     """Everything in ``text`` (JSON) that the kind's model does not allow, in the model's order."""
+    try:
+        screening.screen(kind.model).validate_json(text, strict=True, extra="forbid", by_alias=True, by_name=False)
+    except ValidationError:
+        return _told(kind, text)
+    return []
+
+
+def _told(kind: kinds.Kind, text: str) -> list[Violation]:
     try:
         kind.model.model_validate_json(text, strict=True, extra="forbid", by_alias=True, by_name=False)
     except ValidationError as error:

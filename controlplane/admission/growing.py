@@ -17,6 +17,9 @@ Mark: TypeAlias = tuple[int, int]
 MAX_PROBLEMS: Final = 50
 """Told of one document."""
 
+DOUBT: Final = object()
+"""What a fast reader answers in place of a value: something may be wrong, or is unusual; read with care."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

@@ -33,7 +33,7 @@ RANGE_MAX: Final = 256
 
 def namespace(draft: Draft) -> Iterator[Violation]:
     """The route namespace is not one of ours."""
-    given = draft.at("/spec/routing/namespace", str)
+    given = draft.at("/spec/routing/namespace", str) if "routing" in draft.spec else None
     found = given or draft.name
     if found in names.RESERVED_NAMESPACES:
         pointer = "/spec/routing/namespace" if given else "/metadata/name"
@@ -49,14 +49,14 @@ def namespace(draft: Draft) -> Iterator[Violation]:
 
 def source(draft: Draft) -> Iterator[Violation]:
     """The code lies below the modules path, under the name by which it is imported."""
-    path = draft.at("/spec/source/path", str)
+    path = draft.at("/spec/source/path", str) if "source" in draft.spec else None
     if path is not None:
         fault = _path_fault(path)
         if fault is not None:
             yield violation("/spec/source/path", fault)
             return
-    entry = draft.at("/spec/entryPoint", str)
-    if entry is None or ":" not in entry:
+    entry = draft.spec.get("entryPoint")
+    if not isinstance(entry, str) or ":" not in entry:
         return
     yield from _entry_point(entry, path)
 
@@ -99,8 +99,8 @@ def _path_fault(path: str) -> str | None:
 
 def version(draft: Draft) -> Iterator[Violation]:
     """The module's version is a semantic version."""
-    found = draft.at("/spec/version", str)
-    if found is None or SEMVER.fullmatch(found):
+    found = draft.spec.get("version")
+    if not isinstance(found, str) or SEMVER.fullmatch(found):
         return
     loose = _LOOSE.match(found)
     proposal = ".".join(str(int(part or 0)) for part in loose.groups()) if loose else ""
@@ -110,6 +110,8 @@ def version(draft: Draft) -> Iterator[Violation]:
 
 def dependencies(draft: Draft) -> Iterator[Violation]:
     """Dependencies are other modules, each once, with a readable range."""
+    if "dependencies" not in draft.spec:
+        return
     seen: set[str] = set()
     for pointer, item in draft.objects("/spec/dependencies"):
         name, wanted = item.get("name"), item.get("version")
@@ -141,8 +143,7 @@ def is_range(text: str) -> bool:
 
 def auth(draft: Draft) -> Iterator[Violation]:
     """The floor names words, and permissions only from the catalogue, if there is one."""
-    spec = draft.at("/spec", dict) or {}
-    if "auth" not in spec and "permissions" not in spec:
+    if "auth" not in draft.spec and "permissions" not in draft.spec:
         return
     yield from ruling.words(draft, "/spec/permissions", what="permission")
     for part, what in (("permissions", "permission"), ("roles", "role"), ("featureFlags", "flag")):
@@ -164,17 +165,18 @@ def auth(draft: Draft) -> Iterator[Violation]:
 
 def placement(draft: Draft) -> Iterator[Violation]:
     """The selector is made of labels."""
-    yield from ruling.label_map(draft, "/spec/placement/workerSelector", values=True)
+    if "placement" in draft.spec:
+        yield from ruling.label_map(draft, "/spec/placement/workerSelector", values=True)
 
 
 def configuration(draft: Draft) -> Iterator[Violation]:
     """``config`` holds no secret; ``configSchema`` is a JSON Schema, and ``config`` satisfies it."""
-    secrets = list(referring.secrets(draft, "/spec/config"))
+    secrets = list(referring.secrets(draft, "/spec/config")) if "config" in draft.spec else []
     if secrets:  # the schema's words would repeat what they are about
         yield from secrets
         return
-    schema = draft.at("/spec/configSchema", dict)
-    if not schema:
+    schema = draft.spec.get("configSchema")
+    if not schema or not isinstance(schema, dict):
         return
     config = ruling.json_at(draft, "/spec/config")
     if config is None:
@@ -186,4 +188,4 @@ def configuration(draft: Draft) -> Iterator[Violation]:
             yield Violation(pointer=pointer, message=f"{pointers.dotted(pointer)}: {message}")
 
 
-RULES: Final = (namespace, source, version, dependencies, auth, placement, configuration)
+RULES: Final[tuple[ruling.Rule, ...]] = (namespace, source, version, dependencies, auth, placement, configuration)

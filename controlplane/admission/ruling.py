@@ -6,7 +6,6 @@ gets all its answers at once, whatever else is wrong with it.  Called by `valida
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 
 from controlplane.admission import naming, pointers
@@ -17,13 +16,20 @@ from schemas.problems import Violation
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
 class Draft:
-    """A normalised document on its way in."""
+    """A normalised document on its way in; ``partial``: a piece for server-side apply, what is missing is not missed.
 
-    document: Json
-    partial: bool = False
-    """Whether this is a piece for server-side apply: what is missing is not missed."""
+    A rule looks first whether ``metadata`` or ``spec`` (empty if they are no objects) has what it is about at all.
+    """
+
+    __slots__ = ("document", "metadata", "partial", "spec")
+
+    def __init__(self, document: Json, partial: bool = False) -> None:
+        metadata, spec = document.get("metadata"), document.get("spec")
+        self.document = document
+        self.partial = partial
+        self.metadata: Json = metadata if isinstance(metadata, dict) else {}
+        self.spec: Json = spec if isinstance(spec, dict) else {}
 
     def at(self, pointer: str, kind: type[T]) -> T | None:
         """What ``pointer`` names, if it is there and of that type (true is no number)."""
@@ -45,7 +51,8 @@ class Draft:
     @property
     def name(self) -> str:
         """The object's name, or empty."""
-        return self.at("/metadata/name", str) or ""
+        found = self.metadata.get("name")
+        return found if isinstance(found, str) else ""
 
 
 Rule: TypeAlias = Callable[[Draft], Iterator[Violation]]
@@ -58,8 +65,8 @@ def violation(pointer: str, message: str, reason: str = "FieldValueInvalid") -> 
 
 def named(draft: Draft) -> Iterator[Violation]:
     """An object has a name, a DNS label."""
-    found = pointers.get(draft.document, "/metadata/name")
-    if found is pointers.MISSING or found == "":
+    found = draft.metadata.get("name", "")
+    if found == "":
         yield violation("/metadata/name", "is required, but missing", "FieldValueRequired")
     elif isinstance(found, str) and (fault := naming.name_fault(found)) is not None:
         yield violation("/metadata/name", fault)
@@ -68,7 +75,8 @@ def named(draft: Draft) -> Iterator[Violation]:
 def labelled(draft: Draft) -> Iterator[Violation]:
     """Labels and annotations are in Kubernetes syntax, so that selectors can name them."""
     for part in ("labels", "annotations"):
-        yield from label_map(draft, f"/metadata/{part}", values=part == "labels")
+        if part in draft.metadata:
+            yield from label_map(draft, f"/metadata/{part}", values=part == "labels")
 
 
 def label_map(draft: Draft, pointer: str, *, values: bool) -> Iterator[Violation]:
@@ -83,6 +91,8 @@ def label_map(draft: Draft, pointer: str, *, values: bool) -> Iterator[Violation
 
 def finalizers(draft: Draft) -> Iterator[Violation]:
     """A finalizer is ``domain/name``, so that whoever waits for it knows whose it is."""
+    if "finalizers" not in draft.metadata:
+        return
     for pointer, finalizer in draft.texts("/metadata/finalizers"):
         if "/" not in finalizer or naming.label_key_fault(finalizer) is not None:
             yield violation(pointer, f"must be a domain, '/' and a name, such as {names.FINALIZER}")

@@ -7,7 +7,7 @@ write path, discovery, rows and ``modplane validate``; `defaulting` and `owning`
 
 from typing import Any, Final
 
-from controlplane.admission import bounds, checking, modulerules, otherrules, ruling, wording
+from controlplane.admission import bounds, checking, defaulting, modulerules, otherrules, ruling, wording
 from schemas import kinds, names
 from schemas.meta import Json
 from schemas.problems import Violation
@@ -15,7 +15,9 @@ from schemas.problems import Violation
 MAX_VIOLATIONS: Final = 100
 """Told of one document; whoever has more fixes these first."""
 
-RULES: Final = {"Module": modulerules.RULES, **otherrules.RULES}
+RULES: Final[dict[str, tuple[ruling.Rule, ...]]] = {
+    kind: (*ruling.COMMON, *rules) for kind, rules in {"Module": modulerules.RULES, **otherrules.RULES}.items()
+}
 
 WRITABLE: Final = [kind.name for kind in kinds.KINDS if kind.writable]
 
@@ -44,16 +46,16 @@ def validate(document: Any, *, partial: bool = False) -> tuple[Json | None, list
     kind, problems = _kind(document)
     if kind is None:
         return None, problems
-    normal = _normalised(kind, given)
+    normal = _normalised(kind, given, nulls="null" in text)
     if normal != given:
         text, _ = bounds.encode(normal)
     problems += checking.violations(kind, text)
     if partial:
         problems = [found for found in problems if not _missing_group(found)]
-    draft = ruling.Draft(normal, partial)
-    ruled = list(ruling.check(draft, (*ruling.COMMON, *RULES[kind.name])))
-    problems = _without_echoes(problems, ruled)
-    return (None, problems[:MAX_VIOLATIONS]) if problems else (normal, [])
+    ruled = list(ruling.check(ruling.Draft(normal, partial), RULES[kind.name]))
+    if not problems and not ruled:
+        return normal, []
+    return None, _without_echoes(problems, ruled)[:MAX_VIOLATIONS]
 
 
 def _kind(document: Json) -> tuple[kinds.Kind | None, list[Violation]]:
@@ -91,8 +93,8 @@ def _no_kind(word: Any, found: kinds.Kind | None) -> Violation:
     return Violation(pointer="/kind", message=message, reason="FieldValueNotSupported")
 
 
-def _normalised(kind: kinds.Kind, document: Json) -> Json:
-    normal = checking.without_nulls(kind.model, document)
+def _normalised(kind: kinds.Kind, document: Json, *, nulls: bool) -> Json:
+    normal = checking.without_nulls(kind.model, document) if nulls else defaulting.copied_object(document)
     normal["apiVersion"] = names.API_VERSION
     metadata, spec = normal.get("metadata"), normal.get("spec")
     if isinstance(spec, dict):

@@ -15,7 +15,7 @@ from yaml._yaml import CParser
 from yaml.error import MarkedYAMLError, YAMLError
 
 from controlplane.admission import bounds
-from controlplane.admission.growing import Growth, Stop
+from controlplane.admission.growing import DOUBT, Growth, Limits, Stop
 from schemas.kits.strictjson import NUMBER_MAX
 
 _WORDS: Final[dict[str, Any]] = {
@@ -32,7 +32,7 @@ _WORDS: Final[dict[str, Any]] = {
     "FALSE": False,
 }
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
-_NOT_TEXT: Final = frozenset(["", *"~nNtTfF-0123456789"])
+NOT_TEXT: Final = frozenset(["", *"~nNtTfF-0123456789"])
 """How a plain scalar begins that may be something other than text."""
 _SENTENCES: Final = (
     (
@@ -58,21 +58,19 @@ _MAPPING, _MAPPING_END = events.MappingStartEvent, events.MappingEndEvent
 _SEQUENCE, _SEQUENCE_END = events.SequenceStartEvent, events.SequenceEndEvent
 
 
-def read_fast(text: str, growth: Growth) -> bool:
-    """Read a document that has nothing wrong with it; False: nothing was read, ask `read`."""
-    limits = growth.limits
+def read_fast(text: str, limits: Limits) -> Any:
+    """The value of a document that has nothing wrong with it; `growing.DOUBT`: ask `read`."""
     parser = CParser(text)
     try:
         found = _follow_fast(parser.get_event, limits.depth, suspicious=any(mark in text for mark in _MARKS))
     except (YAMLError, ValueError):
-        return False
+        return DOUBT
     finally:
         parser.dispose()
     # a '?' inside brackets makes three nodes of two characters
-    if found is None or (2 * len(text) > limits.nodes and bounds.nodes(found[0], limits.nodes) > limits.nodes):
-        return False
-    growth.root = found[0]
-    return True
+    if 2 * len(text) > limits.nodes and bounds.nodes(found, limits.nodes) > limits.nodes:
+        return DOUBT
+    return found
 
 
 def read(text: str, growth: Growth) -> None:
@@ -109,8 +107,8 @@ def scalar(text: str) -> Any:
     return value
 
 
-def _follow_fast(next_event: Callable[[], Any], depth: int, *, suspicious: bool) -> tuple[Any] | None:  # noqa: C901, PLR0912 (one loop, no calls: it runs for every event of every good document)
-    """(the value of the only document), or None at the first thing that may be wrong."""
+def _follow_fast(next_event: Callable[[], Any], depth: int, *, suspicious: bool) -> Any:  # noqa: C901, PLR0912 (one loop, no calls: it runs for every event of every good document)
+    """The value of the only document; `growing.DOUBT` at the first thing that may be wrong."""
     holders: list[tuple[Any, bool, str | None]] = []
     holder: Any = None
     mapping = started = False
@@ -122,19 +120,19 @@ def _follow_fast(next_event: Callable[[], Any], depth: int, *, suspicious: bool)
         if kind is _SCALAR:
             value = event.value
             if suspicious and (event.anchor is not None or event.tag is not None or value == "<<"):
-                return None
+                return DOUBT
             if mapping and key is None:
                 if value in holder:
-                    return None
+                    return DOUBT
                 key = value
                 continue
-            if value[:1] in _NOT_TEXT and event.implicit[0]:
+            if value[:1] in NOT_TEXT and event.implicit[0]:
                 value = scalar(value)
         elif kind is _MAPPING or kind is _SEQUENCE:
             if len(holders) >= depth or (mapping and key is None):
-                return None
+                return DOUBT
             if suspicious and (event.anchor is not None or event.tag is not None):
-                return None
+                return DOUBT
             value = {} if kind is _MAPPING else []
         elif kind is _MAPPING_END or kind is _SEQUENCE_END:
             holder, mapping, key = holders.pop()
@@ -143,7 +141,7 @@ def _follow_fast(next_event: Callable[[], Any], depth: int, *, suspicious: bool)
             started = True
             continue
         elif kind is _DOCUMENT or kind is _ALIAS:
-            return None
+            return DOUBT
         else:
             continue
         if mapping:
@@ -156,7 +154,7 @@ def _follow_fast(next_event: Callable[[], Any], depth: int, *, suspicious: bool)
         if kind is not _SCALAR:
             holders.append((holder, mapping, key))
             holder, mapping, key = value, kind is _MAPPING, None
-    return (root,)
+    return root
 
 
 def _follow(parser: CParser, growth: Growth) -> None:

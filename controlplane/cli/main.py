@@ -5,6 +5,7 @@ short help stands here, and a test keeps it equal to the verb's own.
 """
 
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -147,7 +148,12 @@ def _end(end: exits.Exit) -> int:
 
 
 def main() -> None:
-    """Entry point of the console script."""
+    """Entry point of the console script.
+
+    What a command reads lives until it ends: looking through ten thousand documents for garbage, again and again while
+    they are read, finds none and takes a tenth of the time.
+    """
+    gc.set_threshold(100_000, 50, 100)
     sys.exit(run())
 
 

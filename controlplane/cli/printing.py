@@ -25,6 +25,12 @@ def show(text: str) -> None:
     sys.stdout.flush()
 
 
+def show_all(texts: Iterable[str]) -> None:
+    """Print many lines, of which none has to be seen before the last one is known."""
+    sys.stdout.writelines(f"{text}\n" for text in texts)
+    sys.stdout.flush()
+
+
 def aligned(rows: Iterable[Sequence[str]], *, gap: int = 3) -> list[str]:
     """Rows as lines whose columns line up; no blanks at line ends."""
     listed = [list(row) for row in rows]

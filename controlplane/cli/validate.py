@@ -14,10 +14,11 @@ from controlplane.cli import exits, manifests, options, printing
 @options.files
 def command(filenames: tuple[str, ...], recursive: bool) -> None:
     """Check manifests with the code that the server uses; no server is needed."""
+    lines: list[str] = []
     count = 0
     for manifest, problems in manifests.checked(manifests.read(filenames, recursive=recursive)):
+        lines += problems or [f"{manifest.file}: {manifests.identity(manifest.value)} is valid"]
         count += len(problems)
-        for line in problems or [f"{manifest.file}: {manifests.identity(manifest.value)} is valid"]:
-            printing.show(line)
+    printing.show_all(lines)
     if count:
         raise exits.no(f"{count} problem{'' if count == 1 else 's'}")

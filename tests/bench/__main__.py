@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-from tests.bench import auth, bulk, conflicts, dispatch, inspection, metrics, propagation, storm, tracing
+from tests.bench import auth, bulk, conflicts, dispatch, documents, inspection, metrics, propagation, storm, tracing
 
 BENCHES = {
     "conflicts": conflicts.run,
@@ -22,6 +22,7 @@ BENCHES = {
     "bulk": bulk.run,
     "inspection": inspection.run,
     "metrics": metrics.run,
+    "documents": documents.run,
 }
 
 
