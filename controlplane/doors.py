@@ -14,6 +14,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from controlplane import errors, securing, settings
+from schemas.kits import servers
 from schemas.kits.clocks import Clock
 
 _GRACE_SECONDS = 5
@@ -73,7 +74,7 @@ def url(door: socket.socket, shown: securing.Certificate | None) -> str:
     return f"{'https' if shown else 'http'}://{host}:{port}"
 
 
-class Server(uvicorn.Server):
+class Server(servers.Server):
     """uvicorn without its own signal handlers: ours decide when it ends."""
 
     def __init__(self, api: ASGIApp, shown: securing.Certificate | None) -> None:

@@ -16,13 +16,12 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from dataplane import connections
+from schemas.kits import servers
 
 logger = structlog.get_logger("dataplane.doors")
 
 BACKLOG = 2048
 _STEP_SECONDS = 0.02
-_TICKS_PER_SECOND = 10
-"""Of uvicorn's own timer."""
 _CLOSE = (b"connection", b"close")
 
 
@@ -58,7 +57,7 @@ def inherited_socket(descriptor: int) -> socket.socket:
     return sock
 
 
-class Server(uvicorn.Server):
+class Server(servers.Server):
     """uvicorn on the own door, then also on the shared one; it leaves signals to `dataplane.app`."""
 
     def __init__(self, app: ASGIApp, own: socket.socket, *, headers: list[tuple[str, str]], keep_alive: float) -> None:
@@ -98,10 +97,9 @@ class Server(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """Once a second: connections on which nobody works come to an end."""
-        if counter % _TICKS_PER_SECOND == 0:
-            for connection in list(self.server_state.connections):
-                if isinstance(connection, connections.Connection):
-                    connection.tick()
+        for connection in list(self.server_state.connections):
+            if isinstance(connection, connections.Connection):
+                connection.tick()
         return await super().on_tick(counter)
 
     async def open_shared_door(self, sock: socket.socket) -> None:

@@ -10,7 +10,7 @@ Runs on the agent's loop; started by `dataplane.agent.living`, which reports wha
 
 import asyncio
 import weakref
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Final, Protocol
@@ -78,6 +78,22 @@ class _Patient:
         return self.uid == served.uid and same
 
 
+class _Roll:
+    """Of the modules that are served, those that are looked at: made anew only when one came, went or was exchanged."""
+
+    def __init__(self, modules: Sequence[serving.Served] = ()) -> None:
+        self.modules = modules
+        running = [served for served in modules if served.instance is not None]
+        self.checked = {served.name: served for served in running if served.instance and served.instance.has_check}
+        """Those that have a check."""
+        self.tried = [served for served in running if served.desired.bake_seconds]
+        """Those whose calls the control plane watches."""
+
+    def broken(self) -> list[serving.Served]:
+        """Those whose circuit is not closed."""
+        return [served for served in self.modules if served.pulse.breaker.state is not CircuitState.CLOSED]
+
+
 class Checker:
     """The checks of one worker."""
 
@@ -99,25 +115,22 @@ class Checker:
         self._tasks = Tasks(clock)
         self._patients: dict[str, _Patient] = {}
         self._told: object = None
+        self._known = _Roll()
 
     async def run(self) -> None:
         """Check until cancelled."""
         while True:
-            modules = self._gateway.modules()
-            self.look(modules)
-            await self._watch_circuits(modules)
+            self.look()
+            await self._watch_circuits()
             await self._clock.sleep(_LOOK_SECONDS)
 
     async def stop(self) -> None:
         """Check no more."""
         await self._tasks.stop()
 
-    def look(self, modules: Iterable[serving.Served]) -> None:
-        """Begin the checks that are due, of these modules."""
-        now, there = self._clock.monotonic(), dict[str, serving.Served]()
-        for served in modules:
-            if served.instance is not None and served.instance.has_check:
-                there[served.name] = served
+    def look(self) -> None:
+        """Begin the checks that are due."""
+        now, there = self._clock.monotonic(), self._roll().checked
         spread = min(len(there.keys() - self._patients.keys()) / _A_SECOND, 60.0)
         for name, served in there.items():
             patient = self._patient(served, now + spread * self._rng.random())
@@ -129,11 +142,14 @@ class Checker:
 
     def ailing(self) -> list[Ailing]:
         """The modules that are not known to be well."""
-        return [found for served in self._gateway.modules() if (found := self._ailing(served)) is not None]
+        roll = self._roll()
+        broken = {served.name for served in roll.broken()}
+        suspects = [each for each in roll.modules if each.name in broken or each.name in roll.checked]
+        return [found for served in suspects if (found := self._ailing(served)) is not None]
 
     def checked(self) -> dict[str, int]:
         """Unix time of the last check of each module that has one."""
-        found = ((served.name, served.pulse.checked_at) for served in self._gateway.modules())
+        found = ((name, served.pulse.checked_at) for name, served in self._roll().checked.items())
         return {name: int(at.timestamp()) for name, at in found if at is not None}
 
     def trials(self) -> list[Trial]:
@@ -142,9 +158,14 @@ class Checker:
             Trial(
                 module=served.name, generation=served.generation, calls=served.pulse.calls, errors=served.pulse.errors
             )
-            for served in self._gateway.modules()
-            if served.desired.bake_seconds and served.instance is not None
+            for served in self._roll().tried
         ]
+
+    def _roll(self) -> _Roll:
+        modules = self._gateway.modules()
+        if modules != self._known.modules:
+            self._known = _Roll(modules)
+        return self._known
 
     def _patient(self, served: serving.Served, due: float) -> _Patient:
         instance = served.instance
@@ -164,7 +185,7 @@ class Checker:
             patient.busy = False
 
     async def _ask(self, name: str, patient: _Patient) -> None:
-        served = next((each for each in self._gateway.modules() if each.name == name), None)
+        served = self._roll().checked.get(name)
         if served is None or self._patients.get(name) is not patient:
             return
         policy, generation = served.desired.health, served.generation
@@ -198,9 +219,8 @@ class Checker:
         elif step is not probing.Step.NOTHING:
             await self._gateway.trouble(name, patient.uid, trouble)
 
-    async def _watch_circuits(self, modules: Iterable[serving.Served]) -> None:
-        circuits = [(each.name, each.pulse.breaker.state) for each in modules]
-        broken = [(name, state) for name, state in circuits if state is not CircuitState.CLOSED]
+    async def _watch_circuits(self) -> None:
+        broken = [(each.name, each.pulse.breaker.state) for each in self._roll().broken()]
         if broken:
             await self._gateway.look([name for name, _ in broken])
         failed = [(each.module, each.generation, each.errors) for each in self.trials() if each.errors]
