@@ -35,6 +35,7 @@ DEATHS: Final = 2
 """So many deaths condemn: one may be anybody's kill or a lack of memory."""
 REASON: Final = "CrashedWorker"
 _KEPT: Final = 1_000
+_MARKS: Final = 64
 
 
 class _Entry(Model):
@@ -72,6 +73,8 @@ class Suspects:
         self._next = 0
         self._descriptor: int | None = None
         self._failed = False
+        self._marks: dict[str, str] = {}
+        """By payload: all that makes a fingerprint stands in it, but for the host's version."""
 
     def recall(self) -> None:
         """Read what is known, and count the deaths since."""
@@ -147,7 +150,14 @@ class Suspects:
                 os.close(descriptor)
 
     def _mark(self, module: Wanted) -> str:
-        return hashlib.sha256(planning.fingerprint(module, self._host_version).encode()).hexdigest()
+        """The mark of a module's fingerprint; of one on its way it is asked for several times, so the last are kept."""
+        mark = self._marks.get(module.digest)
+        if mark is None:
+            mark = hashlib.sha256(planning.fingerprint(module, self._host_version).encode()).hexdigest()
+            if len(self._marks) >= _MARKS:
+                self._marks.clear()
+            self._marks[module.digest] = mark
+        return mark
 
     def _count(self, entries: list[_Entry]) -> bool:
         again = [entry for entry in entries if entry.mark in self._known]

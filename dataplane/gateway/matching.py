@@ -91,9 +91,11 @@ def faithful(routes: Iterable[Compiled[T]]) -> list[Compiled[T]]:
         hiding = [earlier for earlier in kept if _covers(earlier, route)]
         methods = tuple(method for method in route.methods if not any(_answers(other, method) for other in hiding))
         if methods:
+            rank = route.rank
             if route.pattern is not None:
-                latest = route.rank if route.rank >= latest else (*latest, _BEHIND)
-            kept.append(replace(route, methods=methods, rank=latest if route.pattern is not None else ()))
+                rank = latest = rank if rank >= latest else (*latest, _BEHIND)
+            same = len(methods) == len(route.methods) and rank is route.rank
+            kept.append(route if same else replace(route, methods=methods, rank=rank))
     return kept
 
 
