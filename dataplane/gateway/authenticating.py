@@ -55,10 +55,13 @@ class Authenticated:
 
 def credentials(scope: Scope) -> bytes | None:
     """The value of the request's Authorization header; `Refused` if there are two."""
-    found = [value for name, value in scope["headers"] if name == b"authorization"]
-    if len(found) > 1:
-        raise Refused(SEVERAL)
-    return found[0] if found else None
+    found: bytes | None = None
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            if found is not None:
+                raise Refused(SEVERAL)
+            found = value
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,15 @@ class Requirement:
     flags: tuple[str, ...] = ()
     tenancy: bool = False
     """Whether the caller's organisation needs an access to the module."""
+    _hash: int = field(init=False, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        said = (self.module, self.authenticated, self.admin, self.permissions, self.roles, self.flags, self.tenancy)
+        object.__setattr__(self, "_hash", hash(said))
+
+    def __hash__(self) -> int:
+        """Made once: each request looks its decision up by this."""
+        return self._hash
 
 
 @dataclass(frozen=True, slots=True)

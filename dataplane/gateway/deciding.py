@@ -75,7 +75,7 @@ class Gate:
         """``ttl``: seconds for which a caller is remembered.  ``tokens``: how many of them."""
         self.challenges = authenticator.challenges
         self._authenticator = authenticator
-        self._now = clock.now
+        self._unix = clock.unix
         self._monotonic = clock.monotonic
         self._ttl = ttl
         self._tokens = tokens
@@ -91,7 +91,7 @@ class Gate:
             value = authenticating.credentials(scope)
         except authenticating.Refused as refused:
             return Verdict(401, refused.reason)
-        now = self._now().timestamp()
+        now = self._unix()
         if value is None:
             self._decided += 1
             return authorising.decide(asked, None, 0.0, snapshot.standing, now)
@@ -109,7 +109,7 @@ class Gate:
         """The verdict about a caller that is not known yet."""
         value = authenticating.credentials(scope)
         assert value is not None, "without credentials nobody is learned"
-        now = self._now().timestamp()
+        now = self._unix()
         self._unknown += 1
         try:
             caller = await self._authenticator.authenticate(value, now)

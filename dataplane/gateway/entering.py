@@ -77,9 +77,13 @@ class Entrance:
         target = visit.target
         if target.served.trouble is not None:
             return self._turn_away(visit, target.served.trouble)
-        if target.requirement is not None:
-            return self._ask(visit, target.requirement)
-        return self._enter(visit)
+        if target.requirement is None:
+            return self._enter(visit)
+        begun = tracing.begin(visit.scope)
+        verdict = self._gate.known(visit.scope, target.requirement, visit.snapshot)
+        if verdict is None:
+            return self._learn(visit, target.requirement, begun)
+        return self._judge(visit, target.requirement, verdict, begun)
 
     async def _turn_away(self, visit: Visit, trouble: Trouble) -> None:
         """From a module that cannot serve."""
@@ -89,27 +93,23 @@ class Entrance:
         detail = f"module {visit.target.served.name} cannot serve on this worker: {trouble.reason}"
         await _problem(visit, 503, detail, headers, retryable=trouble.retryable)
 
-    async def _ask(self, visit: Visit, asked: Requirement) -> None:
-        """Let in who may."""
-        if await self._known(visit, asked):
-            await self._enter(visit)
+    async def _learn(self, visit: Visit, asked: Requirement, begun: int) -> None:
+        """Find out who calls, which may take some waiting."""
+        verdict = await self._gate.learn(visit.scope, asked, visit.snapshot)
+        await self._judge(visit, asked, verdict, begun)
 
-    async def _known(self, visit: Visit, asked: Requirement) -> bool:
-        """Whether the caller may; one who may not is answered."""
-        scope, snapshot = visit.scope, visit.snapshot
-        begun = tracing.begin(scope)
-        verdict = self._gate.known(scope, asked, snapshot) or await self._gate.learn(scope, asked, snapshot)
+    def _judge(self, visit: Visit, asked: Requirement, verdict: Verdict, begun: int) -> Awaitable[None]:
+        """Let in who may, and answer who may not; ``begun``: when the question was asked, 0 if nobody records that."""
         visit.verdict = verdict
         if begun:
-            scope[tracing.SPAN].authenticated(begun, verdict.status)
+            visit.scope[tracing.SPAN].authenticated(begun, verdict.status)
         if verdict.status != 200:
-            self._trail.decided(scope, visit.target, verdict)
+            self._trail.decided(visit.scope, visit.target, verdict)
             visit.meter.ended(visit.began, self._deadlines.now(), meters.REFUSED)
-            await self._refuse(visit, verdict)
-            return False
+            return self._refuse(visit, verdict)
         if asked.tenancy and verdict.principal is not None:
             self._accesses.count((verdict.principal.organisation or "", asked.module))
-        return True
+        return self._enter(visit)
 
     async def _refuse(self, visit: Visit, verdict: Verdict) -> None:
         """401 or 403: what a caller may know; why is the operator's to know."""

@@ -16,6 +16,10 @@ class Clock(Protocol):
         """The wall clock, aware, in UTC."""
         ...
 
+    def unix(self) -> float:
+        """The same in seconds since 1970."""
+        ...
+
     def monotonic(self) -> float:
         """Seconds that never go back, from an arbitrary start."""
         ...
@@ -32,8 +36,9 @@ class SystemClock:
         """The wall clock, aware, in UTC."""
         return datetime.now(UTC)
 
+    unix = staticmethod(time.time)
     monotonic = staticmethod(time.monotonic)
-    """Seconds since an arbitrary start; the function itself, since each request reads it several times."""
+    """The functions themselves, since each request reads them several times."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait on the running event loop."""

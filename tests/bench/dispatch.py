@@ -67,18 +67,28 @@ def run(folder: Path) -> str:
         taken = interleaved(servers, ROUNDS, REQUESTS)
     rows = []
     for name, runs in taken.items():
-        failures = sum(seen.failures for _, seen in runs)
-        middle = [median([seen.percentile(share) for _, seen in runs]) * 1e3 for share in (0.5, 0.99)]
+        failures = sum(each.seen.failures for each in runs)
+        middle = [median([each.seen.percentile(share) for each in runs]) * 1e3 for share in (0.5, 0.99)]
         figures = [f"{against(runs, taken[other]):.2f}" for other in (plain.name, servers[1].name)]
-        cpu = median([each for each, _ in runs])
+        cpu = median([each.cpu for each in runs])
         rows.append((name, f"{cpu:.0f}", *figures, *(f"{each:.2f}" for each in middle), failures))
     title = f"Dispatch: medians of {ROUNDS} interleaved rounds of {REQUESTS} requests over 8 connections"
     heads = ("server", "CPU µs/request", "× bare", "× 1 module", "p50 ms", "p99 ms", "wrong answers")
     return table(title, heads, rows)
 
 
-Runs = list[tuple[float, load.Load]]
-"""Server CPU microseconds per request, and what the client saw, of each round."""
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One round of one server."""
+
+    cpu: float
+    """CPU microseconds per request of the whole process."""
+    loop: float
+    """Of them on the thread that serves; the others work beside requests."""
+    seen: load.Load
+
+
+Runs = list[Run]
 
 
 def interleaved(servers: list[Server], rounds: int, requests: int) -> dict[str, Runs]:
@@ -96,23 +106,29 @@ def interleaved(servers: list[Server], rounds: int, requests: int) -> dict[str, 
 
 def against(runs: Runs, others: Runs) -> float:
     """How much more CPU than another server, round by round."""
-    return median([mine / theirs for (mine, _), (theirs, _) in zip(runs, others, strict=True)])
+    return median([mine.cpu / theirs.cpu for mine, theirs in zip(runs, others, strict=True)])
 
 
 def added(runs: Runs, others: Runs) -> float:
     """How many more microseconds of CPU than another server, round by round."""
-    return median([mine - theirs for (mine, _), (theirs, _) in zip(runs, others, strict=True)])
+    return median([mine.cpu - theirs.cpu for mine, theirs in zip(runs, others, strict=True)])
+
+
+def added_to_loop(runs: Runs, others: Runs) -> float:
+    """The same, on the threads that serve."""
+    return median([mine.loop - theirs.loop for mine, theirs in zip(runs, others, strict=True)])
 
 
 def _lane(server: Server) -> load.Lane:
     return load.Lane("127.0.0.1", server.port, server.path, status=server.status, headers=server.headers)
 
 
-def _measure(server: Server, lane: load.Lane, requests: int) -> tuple[float, load.Load]:
-    """Server CPU microseconds per request, and what the client saw."""
-    before = load.cpu_seconds(server.pid)
+def _measure(server: Server, lane: load.Lane, requests: int) -> Run:
+    """What some requests take of the server, and what the client saw."""
+    cpu, loop = load.cpu_seconds(server.pid), load.loop_seconds(server.pid)
     seen = lane.run(requests=requests)
-    return (load.cpu_seconds(server.pid) - before) / seen.requests * 1e6, seen
+    each = 1e6 / seen.requests
+    return Run((load.cpu_seconds(server.pid) - cpu) * each, (load.loop_seconds(server.pid) - loop) * each, seen)
 
 
 def worker(platform: Platform, name: str, path: str, status: int = 200, headers: str = "") -> Server:

@@ -140,8 +140,8 @@ def _in_workers(folder: Path) -> str:
     rows = []
     for name, runs in taken.items():
         added = dispatch.added(runs, taken["off"])
-        failures = sum(seen.failures for _, seen in runs)
-        cpu = median([each for each, _ in runs])
+        failures = sum(each.seen.failures for each in runs)
+        cpu = median([each.cpu for each in runs])
         rows.append((name, f"{cpu:.0f}", f"{added:+.1f}", f"{dispatch.against(runs, taken['off']):.3f}", failures))
     title = (
         f"A request at a worker, with export: medians of {dispatch.ROUNDS} interleaved rounds of {dispatch.REQUESTS}"

@@ -123,6 +123,9 @@ class VirtualClock:
     def now(self) -> datetime:
         return self._start + timedelta(seconds=self.monotonic())
 
+    def unix(self) -> float:
+        return self.now().timestamp()
+
     def monotonic(self) -> float:
         return self._loop.time()
 
