@@ -19,6 +19,9 @@ from tests.doubles.modules import FakeInstance
 
 PREFIX = "/api/v1/modules/v1"
 
+# FastAPI puts this warning aside with `warnings.catch_warnings`, which threads that do so at once undo for each other
+pytestmark = pytest.mark.filterwarnings("ignore::pydantic.warnings.UnsupportedFieldAttributeWarning")
+
 
 class Cat(BaseModel):
     kind: Literal["cat"]
