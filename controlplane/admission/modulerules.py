@@ -166,7 +166,9 @@ def auth(draft: Draft) -> Iterator[Violation]:
 def placement(draft: Draft) -> Iterator[Violation]:
     """The selector is made of labels."""
     if "placement" in draft.spec:
-        yield from ruling.label_map(draft, "/spec/placement/workerSelector", values=True)
+        yield from ruling.label_map(
+            draft.at("/spec/placement/workerSelector", dict), "/spec/placement/workerSelector", values=True
+        )
 
 
 def configuration(draft: Draft) -> Iterator[Violation]:

@@ -76,17 +76,16 @@ def labelled(draft: Draft) -> Iterator[Violation]:
     """Labels and annotations are in Kubernetes syntax, so that selectors can name them."""
     for part in ("labels", "annotations"):
         if part in draft.metadata:
-            yield from label_map(draft, f"/metadata/{part}", values=part == "labels")
+            yield from label_map(draft.metadata[part], f"/metadata/{part}", values=part == "labels")
 
 
-def label_map(draft: Draft, pointer: str, *, values: bool) -> Iterator[Violation]:
-    """Keys, and if ``values`` values too, of a map of labels."""
-    for key, value in (draft.at(pointer, dict) or {}).items():
-        place = f"{pointer}/{pointers.escape(key)}"
+def label_map(labels: Any, pointer: str, *, values: bool) -> Iterator[Violation]:
+    """Keys, and if ``values`` values too, of a map of labels, which stands at ``pointer``."""
+    for key, value in labels.items() if isinstance(labels, dict) else ():
         if (fault := naming.label_key_fault(key)) is not None:
-            yield violation(place, f"is no valid key: {fault}")
+            yield violation(f"{pointer}/{pointers.escape(key)}", f"is no valid key: {fault}")
         if values and isinstance(value, str) and (fault := naming.label_value_fault(value)) is not None:
-            yield violation(place, fault)
+            yield violation(f"{pointer}/{pointers.escape(key)}", fault)
 
 
 def finalizers(draft: Draft) -> Iterator[Violation]:
@@ -119,10 +118,9 @@ def words(draft: Draft, pointer: str, *, what: str) -> Iterator[Violation]:
 COMMON: Final[tuple[Rule, ...]] = (named, labelled, finalizers)
 
 
-def check(draft: Draft, rules: tuple[Rule, ...]) -> Iterator[Violation]:
+def check(draft: Draft, rules: tuple[Rule, ...]) -> list[Violation]:
     """What every rule has to say."""
-    for rule in rules:
-        yield from rule(draft)
+    return [found for rule in rules for found in rule(draft)]
 
 
 def json_at(draft: Draft, pointer: str) -> Any:

@@ -52,7 +52,7 @@ def validate(document: Any, *, partial: bool = False) -> tuple[Json | None, list
     problems += checking.violations(kind, text)
     if partial:
         problems = [found for found in problems if not _missing_group(found)]
-    ruled = list(ruling.check(ruling.Draft(normal, partial), RULES[kind.name]))
+    ruled = ruling.check(ruling.Draft(normal, partial), RULES[kind.name])
     if not problems and not ruled:
         return normal, []
     return None, _without_echoes(problems, ruled)[:MAX_VIOLATIONS]
