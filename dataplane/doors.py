@@ -64,6 +64,7 @@ class Server(servers.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                interface="asgi3",
                 lifespan="off",
                 access_log=False,
                 log_config=None,

@@ -10,7 +10,7 @@ OpenTelemetry's stable semantic conventions for HTTP.  ``url.query`` is left out
 `current` is the scope of the request that a task works for; logs, the audit trail and modules find its trace there.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -228,13 +228,15 @@ class Traced:
         self._app = app
         self._tracer = tracer
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one request or WebSocket."""
         carried = tracecontext.read(scope["headers"])
-        if not self._tracer.sampling.wants(carried.parent):
-            scope[_UNRECORDED] = carried
-            await self._app(scope, receive, send)
-            return
+        if self._tracer.sampling.wants(carried.parent):
+            return self._recorded(scope, receive, send, carried)
+        scope[_UNRECORDED] = carried
+        return self._app(scope, receive, send)
+
+    async def _recorded(self, scope: Scope, receive: Receive, send: Send, carried: Carried) -> None:
         call = scope[SPAN] = Call(self._tracer, scope, carried, _recorded(carried.parent))
 
         async def told(message: Message) -> None:

@@ -27,7 +27,10 @@ from tests.doubles.asgi import http_scope
 from tests.doubles.modules import FakeInstance
 
 ROUNDS = 15
+WORKER_ROUNDS = 60
 TIMES = 2_000
+_LAYER = "off, behind a layer that does nothing"
+_HOOKS = "off, behind one that does the hooks' work again (beside that layer)"
 PATH = "/api/v1/modules/v1/m0/r9"
 _HEADERS = {"user-agent": "bench", "accept": "*/*", "x-one": "1", "x-two": "2"}
 _PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
@@ -70,7 +73,8 @@ async def _in_process() -> str:
 
     ways: dict[str, tuple[Any, dict[str, str]]] = {
         "off": (plain, _HEADERS),
-        "off, with the hooks' share taken out": (_Unhooked(plain), _HEADERS),
+        _LAYER: (_Layer(plain), _HEADERS),
+        _HOOKS: (_Hooks(plain), _HEADERS),
         "on, not sampled": (with_share(0.0), _HEADERS),
         "on, not sampled by the caller": (with_share(1.0), {**_HEADERS, "traceparent": _PARENT}),
         "on, one in ten": (with_share(0.1), _HEADERS),
@@ -82,17 +86,25 @@ async def _in_process() -> str:
             taken[name].append(await _cpu(app, headers))
     rows = []
     for name, each in taken.items():
-        added = median([mine - theirs for mine, theirs in zip(each, taken["off"], strict=True)])
+        other = taken[_LAYER if name == _HOOKS else "off"]
+        added = median([mine - theirs for mine, theirs in zip(each, other, strict=True)])
         rows.append((name, f"{median(each):.1f}", f"{added:+.1f}"))
     title = f"A request in one process, without server and export: medians of {ROUNDS} interleaved rounds of {TIMES}"
     return table(title, ("tracing", "CPU µs/request", "beside off"), rows)
 
 
-class _Unhooked:
-    """The dispatcher with what it does for tracing while that is off done once more, to see what it costs."""
+class _Layer:
+    """Stands before the dispatcher and does nothing."""
 
     def __init__(self, app: Any) -> None:
         self._app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._app(scope, receive, send)
+
+
+class _Hooks(_Layer):
+    """Does once more what the gateway does for tracing while that is off, to see what it costs beside a layer."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         tracing.current.set(scope)
@@ -136,16 +148,14 @@ def _in_workers(folder: Path) -> str:
         for number, (name, environment) in enumerate(platforms.items()):
             platform = stack.enter_context(dispatch.platform(folder / f"t{number}", 1, environment))
             servers.append(dispatch.worker(platform, name, PATH))
-        taken = dispatch.interleaved(servers, dispatch.ROUNDS, dispatch.REQUESTS)
+        taken = dispatch.interleaved(servers, WORKER_ROUNDS, dispatch.REQUESTS)
     rows = []
     for name, runs in taken.items():
         added = dispatch.added(runs, taken["off"])
         failures = sum(each.seen.failures for each in runs)
         cpu = median([each.cpu for each in runs])
         rows.append((name, f"{cpu:.0f}", f"{added:+.1f}", f"{dispatch.against(runs, taken['off']):.3f}", failures))
-    title = (
-        f"A request at a worker, with export: medians of {dispatch.ROUNDS} interleaved rounds of {dispatch.REQUESTS}"
-    )
+    title = f"A request at a worker, with export: medians of {WORKER_ROUNDS} interleaved rounds of {dispatch.REQUESTS}"
     return table(title, ("tracing", "CPU µs/request", "beside off", "× off", "wrong answers"), rows)
 
 
