@@ -32,7 +32,7 @@ logger = structlog.get_logger("controlplane.audit.archives")
 
 FORKED: Final = "ChainForked"
 LOST: Final = "RecordsLost"
-_LOOK_SECONDS: Final = 0.2
+_LOOK_SECONDS: Final = 0.5
 _PRUNE_SECONDS: Final = 60.0
 _LEFT_SECONDS: Final = 10.0
 _SPOOL_BYTES: Final = 64 * 1024 * 1024

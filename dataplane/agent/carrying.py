@@ -24,8 +24,8 @@ from schemas.kits.spools import Spool, SpoolError
 
 logger = structlog.get_logger("dataplane.agent.carrying")
 
-LOOK_SECONDS: Final = 0.2
-"""How often the spool is looked at when it was empty."""
+LOOK_SECONDS: Final = 0.5
+"""How often the spool is looked at when it was empty: a process at rest wakes for it."""
 LEFT_SECONDS: Final = 10.0
 """How often spools of other boots are looked for: one that is replaced ends after its successor began."""
 SEND_SECONDS: Final = 5.0
