@@ -235,7 +235,36 @@ class ControlPlane:
     async def run(self, door: socket.socket) -> int:
         """Serve on ``door`` until told to end; returns the exit code."""
         endings.watch(asyncio.get_running_loop(), self._end)
-        api = apps.create_app(
+        api = self._api()
+        server = doors.Server(api, self._shown)
+        self._archive.start()
+        self._link.start()
+        await self._revocations.load()
+        self._guard()
+        await self._engines.inspector.start()
+        serving = asyncio.create_task(server.serve(sockets=[door]), name="api")
+        leading = asyncio.create_task(
+            self._engines.leadership.run(self._engines.start, self._engines.stop), name="leadership"
+        )
+        self._announce(door)
+        ended = asyncio.create_task(self._ending.wait(), name="ending")
+        await asyncio.wait({serving, leading, ended}, return_when=asyncio.FIRST_COMPLETED)
+        failed = not ended.done()
+        ended.cancel()
+        api.close()
+        server.should_exit = True
+        await asyncio.wait({serving})
+        leading.cancel()
+        await asyncio.wait({leading})
+        await self._stop()
+        for task in (serving, leading):
+            if not task.cancelled() and (error := task.exception()) is not None:
+                logger.error("control plane failed", task=task.get_name(), exc_info=error)
+        return 1 if failed else 0
+
+    def _api(self) -> apps.Api:
+        """The application, which is closed in the end."""
+        return apps.create_app(
             self._store,
             clock=self._clock,
             sources=self._engines.discovery,
@@ -253,35 +282,25 @@ class ControlPlane:
             tail=asking.Asking(self._link),
             metrics=self._metrics,
         )
-        self._archive.start()
-        self._guards.supervise(self._archive.run, "store audit records")
-        self._guards.supervise(self._archive.keep, "keep the audit trail small")
-        server = doors.Server(api, self._shown)
+
+    def _guard(self) -> None:
+        """Begin what goes on for as long as this process, whoever leads."""
+        for body, name in (
+            (self._archive.run, "store audit records"),
+            (self._archive.keep, "keep the audit trail small"),
+            (self._revocations.run, "follow revocations"),
+            (self._probe.run, "ask the database"),
+            (self._steps.run, "keep steps"),
+            (self._checks.run, "look at the parts"),
+        ):
+            self._guards.supervise(body, name)
         if self._shown:
             self._guards.supervise(self._shown.run, "follow the certificate")
-        self._link.start()
-        await self._revocations.load()
-        self._guards.supervise(self._revocations.run, "follow revocations")
-        self._guards.supervise(self._probe.run, "ask the database")
-        self._guards.supervise(self._steps.run, "keep steps")
-        self._guards.supervise(self._checks.run, "look at the parts")
         for name, issuer in self._verifier.issuers.items():
             self._guards.supervise(issuer.keys.run, f"keys of {name}")
-        await self._engines.inspector.start()
-        serving = asyncio.create_task(server.serve(sockets=[door]), name="api")
-        leading = asyncio.create_task(
-            self._engines.leadership.run(self._engines.start, self._engines.stop), name="leadership"
-        )
-        self._announce(door)
-        ended = asyncio.create_task(self._ending.wait(), name="ending")
-        await asyncio.wait({serving, leading, ended}, return_when=asyncio.FIRST_COMPLETED)
-        failed = not ended.done()
-        ended.cancel()
-        api.close()
-        server.should_exit = True
-        await asyncio.wait({serving})
-        leading.cancel()
-        await asyncio.wait({leading})
+
+    async def _stop(self) -> None:
+        """End everything but the API, in the opposite order of the start; the lease goes last."""
         await self._engines.stop()
         await self._guards.stop()
         await self._archive.close()
@@ -291,10 +310,6 @@ class ControlPlane:
         self._exposition.close()
         await self._engines.inspector.close()
         await self._engines.leadership.release()
-        for task in (serving, leading):
-            if not task.cancelled() and (error := task.exception()) is not None:
-                logger.error("control plane failed", task=task.get_name(), exc_info=error)
-        return 1 if failed else 0
 
     async def _metrics(self) -> bytes:
         """What Prometheus reads: looked at here, rendered elsewhere."""

@@ -5,6 +5,7 @@ CVE-2018-0114 (``jwk`` in the header), CVE-2022-21449 (empty signatures); what p
 """
 
 import ast
+import asyncio
 import json
 import subprocess
 import sys
@@ -17,11 +18,12 @@ from cryptography.hazmat.primitives import serialization
 from jose import jwk, jws
 
 from schemas.kits.tokens import keys, sources
-from schemas.kits.tokens.keys import Algorithm
+from schemas.kits.tokens.keys import Algorithm, VerifyingKey
 from schemas.kits.tokens.refusing import Reason, TokenRefused
 from schemas.kits.tokens.verifying import Issuer, Verifier
 from tests.doubles import issuers
 from tests.doubles.issuers import ISSUER, b64, claims, private, public_jwk, token
+from tests.doubles.polling import until
 
 ROOT = Path(__file__).resolve().parents[4]
 NAMES = ["RS256", "RS384", "RS512", "ES256", "ES384", "ES512"]
@@ -262,6 +264,27 @@ async def test_a_proof_holds_while_the_issuer_has_the_key() -> None:
     assert not proof.holds
     assert (box.verified, box.refused) == (1, 0)
     assert box.wire()["issuers"][0]["issuer"] == ISSUER
+
+
+async def test_good_tokens_do_not_wait_for_a_key_that_somebody_else_makes_us_seek() -> None:
+    found, seeking = asyncio.Event(), list[str | None]()
+
+    class Seeking(sources.FixedKeys):
+        async def seek(self, kid: str | None) -> VerifyingKey | None:
+            seeking.append(kid)
+            await found.wait()
+            return None
+
+    usual = issuers.issuer()
+    assert isinstance(usual.keys, sources.FixedKeys)
+    box = Verifier([Issuer(usual.expected, usual.algorithm, Seeking(usual.keys._keys))])
+    unknown = [asyncio.create_task(refused(token(kid=f"r{number}"), box)) for number in range(10)]
+    await until(lambda: len(seeking) == 10)
+    for _ in range(3):
+        assert await subject(token(), box) == "ada"
+    assert not any(task.done() for task in unknown)
+    found.set()
+    assert await asyncio.gather(*unknown) == [Reason.KEY] * 10
 
 
 async def test_an_error_inside_is_a_refusal_like_any_other() -> None:
