@@ -5,7 +5,7 @@ import ipaddress
 import ssl
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -54,6 +54,7 @@ class KeyServer:
         self.answer: Answer = plain(issuers.jwks(issuers.public_jwk("RS256", "k1")))
         self.answers: dict[str, Answer] = {}
         """Of single paths, before `answer`."""
+        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     @property
     def paths(self) -> list[str]:
@@ -61,14 +62,29 @@ class KeyServer:
         return [head.split(b" ", 2)[1].decode() for head in self.heads]
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._open[task] = writer
         try:
             self.heads.append(await reader.readuntil(b"\r\n\r\n"))
             self.asked += 1
             await self.answers.get(self.paths[-1], self.answer)(writer)
-        except (OSError, EOFError):
+        except (OSError, EOFError, asyncio.CancelledError):
             return
         finally:
             writer.close()
+            with suppress(OSError, asyncio.CancelledError):
+                await writer.wait_closed()
+            del self._open[task]
+
+    async def close(self) -> None:
+        """Let go of every connection, also of those that a lie still goes over."""
+        tasks = list(self._open)
+        for task, writer in self._open.items():
+            writer.transport.abort()
+            task.cancel()
+        await asyncio.gather(*tasks)
+        await asyncio.sleep(0)  # a transport that was aborted closes its socket in the next turn of the loop
 
 
 def plain(body: bytes, status: str = "200 OK", *headers: str) -> Answer:
@@ -122,6 +138,8 @@ async def running(folder: Path) -> AsyncIterator[KeyServer]:
     made.append(KeyServer(server.sockets[0].getsockname()[1], path))
     async with server:
         yield made[0]
+        server.close()
+        await made[0].close()
 
 
 @contextmanager
