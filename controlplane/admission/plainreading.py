@@ -29,6 +29,8 @@ _PIECE: Final = re.compile(
     rf"(?:({_WORD}(?:[A-Za-z0-9_/$.+~^=<>()-]|:(?=[A-Za-z0-9_/])| +(?=[A-Za-z0-9_/$.+~^=<>()]))*)"
     rf"|{_QUOTED}|([\[\]{{}},])) *(:(?= ))? *"
 )
+_ELSEWHERE: Final = ("\r", ": |", ": >", "- |", "- >")
+"""Line ends of another sort, and texts of several lines: seen before any line is read in vain."""
 _KEY, _DASHES, _MARK = 3, 2, 2
 _COMMA: Final = (",", "")
 _BRACKETS: Final = 8
@@ -54,7 +56,7 @@ class _NotPlainError(Exception):
 
 def read_fast(text: str, limits: Limits) -> Any:
     """The value of a document that is plain; `growing.DOUBT`: ask `yamlreading`."""
-    if not text.isascii() or "\r" in text:
+    if not text.isascii() or any(mark in text for mark in _ELSEWHERE):
         return DOUBT
     lines = text.split("\n")
     if lines[0].rstrip(" ") == "---":

@@ -148,13 +148,14 @@ def _end(end: exits.Exit) -> int:
 
 
 def main() -> None:
-    """Entry point of the console script.
-
-    What a command reads lives until it ends: looking through ten thousand documents for garbage, again and again while
-    they are read, finds none and takes a tenth of the time.
-    """
-    gc.set_threshold(100_000, 50, 100)
+    """Entry point of the console script."""
+    collect_seldom()
     sys.exit(run())
+
+
+def collect_seldom() -> None:
+    """What a command reads lives until it ends: looking through it for garbage, again and again, finds none."""
+    gc.set_threshold(100_000, 50, 100)
 
 
 if __name__ == "__main__":
