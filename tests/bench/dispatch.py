@@ -20,7 +20,7 @@ from tests.bench.tables import median, table
 from tests.doubles.nats import free_port
 from tests.doubles.platform import Platform, wait_for
 
-ROUNDS = 120
+ROUNDS = 80
 REQUESTS = 300
 """In one round: few, so that what is compared is a tenth of a second apart, whatever else the machine does."""
 MANY = 1_000
