@@ -23,6 +23,7 @@ STATE_LONG_MEMBER: Final = 128
 BAGGAGE_MEMBERS_MAX: Final = 64
 BAGGAGE_BYTES_MAX: Final = 8192
 
+_FIELDS: Final = frozenset({b"traceparent", b"tracestate", b"baggage"})
 _OWS: Final = " \t"
 _PARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
 _WORD: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
@@ -130,22 +131,17 @@ def read_baggage(values: Sequence[str]) -> tuple[str, ...]:
 
 def read(headers: Iterable[tuple[bytes, bytes]]) -> Carried:
     """What an ASGI scope's headers (names in lower case) carry."""
-    parents: list[str] = []
-    states: list[str] = []
-    bags: list[str] = []
-    for name, value in headers:
-        if name == b"traceparent":
-            parents.append(value.decode("latin-1"))
-        elif name == b"tracestate":
-            states.append(value.decode("latin-1"))
-        elif name == b"baggage":
-            bags.append(value.decode("latin-1"))
-    if not parents and not bags:
+    found = [pair for pair in headers if pair[0] in _FIELDS]
+    if not found:  # as in most requests
         return NOTHING
+    if len(found) == 1 and found[0][0] == b"traceparent":  # as in most others
+        return Carried(read_traceparent(found[0][1].decode("latin-1")))
+    parents = [value.decode("latin-1") for name, value in found if name == b"traceparent"]
+    states = [value.decode("latin-1") for name, value in found if name == b"tracestate"]
+    bags = [value.decode("latin-1") for name, value in found if name == b"baggage"]
     parent = read_traceparent(parents[0]) if len(parents) == 1 else None
-    return Carried(
-        parent, read_tracestate(states) if parent is not None and states else (), read_baggage(bags) if bags else ()
-    )
+    state = read_tracestate(states) if parent is not None and states else ()
+    return Carried(parent, state, read_baggage(bags) if bags else ())
 
 
 def request_id(headers: Iterable[tuple[bytes, bytes]]) -> str:

@@ -30,6 +30,8 @@ ROUNDS = 150
 WORKER_ROUNDS = 60
 TIMES = 200
 _LAYER = "off, behind a layer that does nothing"
+_HEADER = "off, with a caller's header"
+_CALLER = "on, not sampled by the caller (beside off with that header)"
 _HOOKS = "off, behind one that does the hooks' work again (beside that layer)"
 PATH = "/api/v1/modules/v1/m0/r9"
 _HEADERS = {"user-agent": "bench", "accept": "*/*", "x-one": "1", "x-two": "2"}
@@ -76,7 +78,8 @@ async def _in_process() -> str:
         _LAYER: (_Layer(plain), _HEADERS),
         _HOOKS: (_Hooks(plain), _HEADERS),
         "on, not sampled": (with_share(0.0), _HEADERS),
-        "on, not sampled by the caller": (with_share(1.0), {**_HEADERS, "traceparent": _PARENT}),
+        _HEADER: (plain, {**_HEADERS, "traceparent": _PARENT}),
+        _CALLER: (with_share(1.0), {**_HEADERS, "traceparent": _PARENT}),
         "on, one in ten": (with_share(0.1), _HEADERS),
         "on, all": (with_share(1.0), _HEADERS),
     }
@@ -86,7 +89,7 @@ async def _in_process() -> str:
             taken[name].append(await _cpu(app, headers))
     rows = []
     for name, each in taken.items():
-        other = taken[_LAYER if name == _HOOKS else "off"]
+        other = taken[{_HOOKS: _LAYER, _CALLER: _HEADER}.get(name, "off")]
         added = median([mine - theirs for mine, theirs in zip(each, other, strict=True)])
         rows.append((name, f"{median(each):.1f}", f"{added:+.1f}"))
     title = f"A request in one process, without server and export: medians of {ROUNDS} interleaved rounds of {TIMES}"
