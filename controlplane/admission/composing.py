@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
-from controlplane.admission import jsonreading, plainreading, pointers, wording, yamlreading
+from controlplane.admission import jsonreading, pointers, wording, yamlreading
 from controlplane.admission.growing import DOUBT, Growth, Limits, Mark, TextProblem
 from schemas.meta import Json
 from schemas.problems import Violation
@@ -27,11 +27,11 @@ _BLANK: Final = re.compile(r"(?:[ \t]*(?:#[^\n]*)?(?:\r?\n|\Z))*\Z")
 _DIRECTIVE: Final = re.compile(r"^%YAML[ \t]+1\.[12][ \t]*(?:#.*)?\r?$", re.MULTILINE)
 _LIST: Final = re.compile(rb"""(?:^|[{,])[ \t"']*kind["']?[ \t]*:[ \t]*["']?[A-Za-z]*List\b""", re.MULTILINE)
 """How a list of objects says that it is one, as ``get -o yaml`` and ``-o json`` write it."""
-_FAST: Final[dict[Syntax, tuple[Callable[[str, Limits], Any], ...]]] = {
-    "yaml": (plainreading.read_fast, yamlreading.read_fast),
-    "json": (jsonreading.read_fast,),
+_FAST: Final[dict[Syntax, Callable[[str, Limits], Any]]] = {
+    "yaml": yamlreading.read_fast,
+    "json": jsonreading.read_fast,
 }
-"""Who reads a document that has nothing wrong with it, the fastest first; each may leave it to the next."""
+"""Who reads a document that has nothing wrong with it."""
 _KEY_REASONS: Final = frozenset({"FieldValueForbidden", "FieldValueDuplicate"})
 
 
@@ -47,10 +47,9 @@ class _Text:
 
     def read(self) -> tuple[Any, list[Violation]]:
         """(what it says, what is wrong with it); with care only if reading fast leaves a doubt."""
-        for read_fast in _FAST[self.syntax]:
-            value = read_fast(self.text, self.limits)
-            if value is not DOUBT:
-                return value, []
+        value = _FAST[self.syntax](self.text, self.limits)
+        if value is not DOUBT:
+            return value, []
         growth = self.places()
         return growth.root, list(growth.problems)
 

@@ -32,7 +32,7 @@ _WORDS: Final[dict[str, Any]] = {
     "FALSE": False,
 }
 _NUMBER: Final = re.compile(r"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][-+]?[0-9]+)?")
-NOT_TEXT: Final = frozenset(["", *"~nNtTfF-0123456789"])
+_NOT_TEXT: Final = frozenset(["", *"~nNtTfF-0123456789"])
 """How a plain scalar begins that may be something other than text."""
 _SENTENCES: Final = (
     (
@@ -126,7 +126,7 @@ def _follow_fast(next_event: Callable[[], Any], depth: int, *, suspicious: bool)
                     return DOUBT
                 key = value
                 continue
-            if value[:1] in NOT_TEXT and event.implicit[0]:
+            if value[:1] in _NOT_TEXT and event.implicit[0]:
                 value = scalar(value)
         elif kind is _MAPPING or kind is _SEQUENCE:
             if len(holders) >= depth or (mapping and key is None):

@@ -1,5 +1,6 @@
 """A screen accepts what its model accepts, and nothing else."""
 
+import copy
 import json
 from typing import Any, Final
 
@@ -36,7 +37,7 @@ GOOD: Final[dict[str, Json]] = {
 VALUES: Final[st.SearchStrategy[Any]] = st.sampled_from(
     [None, True, 0, -1, 1.0, 1.5, 10**30, "", "v1", "a", "A-1", "ROLE", "2030-01-31T12:00:00Z", "2030-01-31", "1", [],
      {}, ["a"], [1], {"a": "b"}, {"a": 1}, [{"name": "x"}], {"name": "x"}, [[]]]
-)  # fmt: skip
+).map(copy.deepcopy)  # fmt: skip
 METADATA: Final[Json] = {"name": "a", "labels": {"l": "v"}, "creationTimestamp": "2030-01-31T12:00:00Z"}
 
 
