@@ -56,6 +56,10 @@ def header(value: bytes) -> str:
     return text(value[: TEXT_MAX + 1].decode("latin-1"))
 
 
+CARRIED: Final = frozenset({b"traceparent", b"x-request-id"})
+"""The headers that `carried` reads."""
+
+
 def carried(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """The trace (``traceparent``) and the request (``x-request-id``) that a caller names."""
     found = {}

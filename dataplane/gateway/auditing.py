@@ -6,7 +6,7 @@ A decision is there where a route matched: ``allow`` before the module runs, ``d
 the route cannot be served here.  Routes that anybody may call decide nothing about callers, so their calls are noted
 only if the settings say so.
 
-Always: noting holds up nothing; a note holds texts only, never a module; the token itself is in no record.
+Always: noting holds up nothing; a note holds a few texts, never a module; the token is in no note and no record.
 Called by `dataplane.gateway.dispatching` on the serving loop; goes to `schemas.kits.recorders`.
 """
 
@@ -84,7 +84,7 @@ class Trail:
                 scope.get("method", "WEBSOCKET"),
                 scope["path"],
                 scope.get("client"),
-                scope["headers"],
+                [pair for pair in scope["headers"] if pair[0] in audit.CARRIED],
                 None if span is None else span.at.trace_id,
             )
         )

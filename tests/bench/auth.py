@@ -1,23 +1,26 @@
 """What it costs to know a caller: a remembered decision, a token verified anew, and what does not grow.
 
 Tables.  In one process, by CPU time: a remembered decision beside bare python-jose, which gets a key that was
-made ready.  In a worker, by the CPU clock of the thread that serves and of the whole process, per request: the same
-handler open, guarded, and guarded with a flag; with the audit records that each decision leaves.  What a million
-decisions leave behind.  And what the audit trail adds (`tests.bench.audit`).
+made ready; and whole requests through the gateway.  In a worker, by the CPU clock of the thread that serves and of the
+whole process, per request: the same handler open, guarded, and guarded with a flag; with the audit records that each
+decision leaves.  What a million decisions leave behind.  And what the audit trail adds (`tests.bench.audit`).
 """
 
 import asyncio
+import collections
 import gc
 import json
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
+from fastapi import APIRouter
 from jose import jwk, jwt
 
-from dataplane.gateway import deciding, flags
+from dataplane.gateway import auditing, deciding, dispatching, flags, hosting, pages, serving
 from dataplane.gateway.authenticating import Authenticator
 from dataplane.gateway.authorising import Requirement
 from dataplane.gateway.snapshots import Snapshot
@@ -25,14 +28,18 @@ from dataplane.gateway.standing import Standing
 from schemas.flag import FlagDefinition
 from schemas.kits.clocks import SystemClock
 from schemas.kits.tokens.verifying import Verifier
+from schemas.policies import EffectivePolicy
 from tests.bench import audit, dispatch
 from tests.bench.tables import median, table
 from tests.doubles import issuers
 from tests.doubles.asgi import http_scope
+from tests.doubles.modules import FakeInstance
 from tests.doubles.platform import Platform, running, wait_for
 
 ROUNDS = 15
 TIMES = 2_000
+REQUEST_ROUNDS = 150
+REQUESTS = 200
 WORKER_ROUNDS = 80
 DECISIONS = 1_000_000
 TOKENS = 10_000
@@ -77,8 +84,8 @@ FLAG = {
 
 def run(folder: Path) -> str:
     """The tables."""
-    parts = [asyncio.run(_in_process()), _in_a_worker(folder), asyncio.run(_what_grows()), audit.run(folder)]
-    return "".join(parts)
+    alone = asyncio.run(_in_process()) + asyncio.run(_through_the_gateway())
+    return alone + _in_a_worker(folder) + asyncio.run(_what_grows()) + audit.run(folder)
 
 
 class _Gate:
@@ -142,6 +149,80 @@ def _cpu(way: Callable[[], object]) -> float:
     for _ in range(TIMES):
         way()
     return (time.process_time() - started) / TIMES * 1e6
+
+
+class _Kept:
+    """Where notes of the audit trail go, as a recorder takes them."""
+
+    full = False
+
+    def __init__(self) -> None:
+        self.note = collections.deque[Any](maxlen=TIMES).append
+
+
+async def _through_the_gateway() -> str:
+    """Whole requests, without the server's sockets and without the threads that write and send audit records."""
+    bench = _Gate()
+    host = hosting.Host(grace=5.0)
+    host.stand(bench.snapshot.standing)
+    policies = {
+        "/open": EffectivePolicy(authenticated=False),
+        "/guarded": EffectivePolicy(permissions=[["read_analytics"]]),
+        "/flagged": EffectivePolicy(permissions=[["read_analytics"]], feature_flags=["beta"]),
+    }
+
+    def register(router: APIRouter) -> None:
+        async def say() -> dict[str, str]:
+            return {"say": "hello"}
+
+        for path in policies:
+            router.add_api_route(path, say)
+
+    instance = FakeInstance(register, name="shop")
+    routes = [route.model_copy(update={"policy": policies[route.path]}) for route in instance.desired.routes]
+    instance.desired = instance.desired.model_copy(update={"routes": routes})
+    await host.install(serving.serve(instance, datetime.now(UTC)))
+    shown = pages.Pages(host, ready=dict, info=dict, version="1")
+    app = dispatching.Dispatcher(host, shown, SystemClock(), bench.gate, auditing.Trail(_Kept()))
+    headers = {"user-agent": "bench", "accept": "*/*"}
+    known = {**headers, "authorization": f"Bearer {issuers.token(issuers.claims(**_WHO))}"}
+    ways = {
+        "open": ("/open", headers),
+        _WITH_HEADER: ("/open", known),
+        "guarded, remembered": ("/guarded", known),
+        "guarded, one flag, remembered": ("/flagged", known),
+    }
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for number in range(REQUEST_ROUNDS):
+        for name, (path, sent) in ways.items() if number % 2 else reversed(ways.items()):
+            taken[name].append(await _requests(app, f"/api/v1/modules/v1/shop{path}", sent))
+    rows = []
+    for name, each in taken.items():
+        added = median([mine - theirs for mine, theirs in zip(each, taken[_WITH_HEADER], strict=True)])
+        rows.append((name, f"{median(each):.1f}", f"{added:+.1f}"))
+    title = (
+        f"A request through the gateway in one process: medians of {REQUEST_ROUNDS} interleaved rounds of {REQUESTS}"
+    )
+    return table(title, ("route", "CPU µs/request", "beside open with header"), rows)
+
+
+async def _requests(app: dispatching.Dispatcher, path: str, headers: dict[str, str]) -> float:
+    scopes = [http_scope("GET", path, headers=headers) for _ in range(REQUESTS)]
+    statuses = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        if "status" in message:
+            statuses.append(message["status"])
+
+    started = time.process_time()
+    for scope in scopes:
+        await app(scope, receive, send)
+    taken = (time.process_time() - started) / REQUESTS * 1e6
+    assert set(statuses) == {200}, set(statuses)
+    return taken
 
 
 def _in_a_worker(folder: Path) -> str:

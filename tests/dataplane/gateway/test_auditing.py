@@ -278,8 +278,10 @@ async def test_a_note_that_waits_holds_no_module(desk: Desk) -> None:
     assert [type(part) for part in entry if not isinstance(part, allowed)] == []
 
 
-async def test_the_token_is_in_no_record(desk: Desk) -> None:
-    await desk.get("/items/a", "very-secret-word", cookie="session=very-secret-word")
+async def test_the_token_is_in_no_note_and_no_record(desk: Desk) -> None:
+    await desk.get("/items/a", "very-secret-word", cookie="session=very-secret-word", **{"x-request-id": "r1"})
+    ((*_, headers, _),) = desk.noted
+    assert headers == [(b"x-request-id", b"r1")]
     record = desk.record()
     record.pop("subject")
     assert "very-secret-word" not in json.dumps(record)
