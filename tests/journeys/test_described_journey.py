@@ -72,11 +72,16 @@ def test_the_modules_answer_who_may_call_as_the_worker_says(platform: Platform) 
     platform.cli("apply", "--wait", "-f", str(platform.modules / "_tour"))
     may = ("--org", "acme", "--permission", "read_analytics", "--permission", "analyse_markets")
     token = platform.cli("token", "create", "--sub", "ada", *may).strip()
-    document = platform.http.get(f"{platform.door}/openapi.json").json()
-    guarded = {path for path, item in document["paths"].items() if any(each.get("security") for each in item.values())}
+    wait_for(lambda: len(guarding(platform)) > 10, what="the guarded routes of the examples are there")
+    guarded = guarding(platform)
     assert faults(platform.home, f"{platform.door}/openapi.json", "--header", f"Authorization: Bearer {token}") == ""
-    assert len(guarded) > 10
     wait_for(lambda: guarded <= reached(platform), what=lambda: f"not reached: {guarded - reached(platform)}")
+
+
+def guarding(platform: Platform) -> set[str]:
+    """Routes of the modules that serve which ask who calls."""
+    paths = platform.http.get(f"{platform.door}/openapi.json").json()["paths"]
+    return {path for path, item in paths.items() if any(each.get("security") for each in item.values())}
 
 
 def reached(platform: Platform) -> set[str]:

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import httpx
+import pydantic
 from nats.errors import Error as NatsError
 
 from schemas import documents, names
@@ -169,14 +170,16 @@ def _bucket(rows: Mapping[str, dict[str, Any]], held: Mapping[str, bytes]) -> It
     if held.keys() - {names.KEY_HEAD} != rows.keys():
         yield f"the bucket has {sorted(held)}, the database {sorted(rows)}"
         return
+    try:
+        told = {key: documents.DesiredDocument.model_validate_json(held[key]) for key in rows}
+        head = documents.Head.model_validate_json(held.get(names.KEY_HEAD, b""))
+    except pydantic.ValidationError as garbage:
+        yield f"the bucket has what nobody can read: {garbage}"
+        return
     for key, row in rows.items():
-        document = documents.DesiredDocument.model_validate_json(held[key])
+        document = told[key]
         if document.order != (row["epoch"], row["revision"]) or document.payload != row["payload"]:
             yield f"{key} in the bucket is {document.order}, in the database {(row['epoch'], row['revision'])}"
-    if names.KEY_HEAD not in held:
-        yield "the bucket has no head"
-        return
-    head = documents.Head.model_validate_json(held[names.KEY_HEAD])
     living = [(key, row["revision"], row["digest"]) for key, row in rows.items() if not row["deleted"]]
     if (head.count, head.hash) != (len(living), documents.set_hash(living)):
         yield f"the head proves {head.count} documents, the database desires {len(living)}"
