@@ -36,6 +36,13 @@ def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
         yield started
 
 
+@pytest.fixture
+def untouched(tmp_path: Path) -> Iterator[Platform]:
+    """One on which nobody has called what deletes modules."""
+    with running(tmp_path) as started:
+        yield started
+
+
 def faults(home: Path, document: str, *words: str) -> str:
     """What schemathesis says of a document; empty: nothing."""
     done = subprocess.run(
@@ -68,14 +75,14 @@ def test_the_modules_answer_as_the_worker_says(platform: Platform) -> None:
     assert faults(platform.home, f"{platform.door}/openapi.json") == ""
 
 
-def test_the_modules_answer_who_may_call_as_the_worker_says(platform: Platform) -> None:
-    platform.cli("apply", "--wait", "-f", str(platform.modules / "_tour"))
+def test_the_modules_answer_who_may_call_as_the_worker_says(untouched: Platform) -> None:
+    untouched.cli("apply", "--wait", "-f", str(untouched.modules / "_tour"))
     may = ("--org", "acme", "--permission", "read_analytics", "--permission", "analyse_markets")
-    token = platform.cli("token", "create", "--sub", "ada", *may).strip()
-    wait_for(lambda: len(guarding(platform)) > 10, what="the guarded routes of the examples are there")
-    guarded = guarding(platform)
-    assert faults(platform.home, f"{platform.door}/openapi.json", "--header", f"Authorization: Bearer {token}") == ""
-    wait_for(lambda: guarded <= reached(platform), what=lambda: f"not reached: {guarded - reached(platform)}")
+    token = untouched.cli("token", "create", "--sub", "ada", *may).strip()
+    wait_for(lambda: len(guarding(untouched)) > 10, what="the guarded routes of the examples are there")
+    guarded = guarding(untouched)
+    assert faults(untouched.home, f"{untouched.door}/openapi.json", "--header", f"Authorization: Bearer {token}") == ""
+    wait_for(lambda: guarded <= reached(untouched), what=lambda: f"not reached: {guarded - reached(untouched)}")
 
 
 def guarding(platform: Platform) -> set[str]:
