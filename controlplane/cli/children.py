@@ -192,7 +192,8 @@ class Child:
             if said.get("event") == "ready":
                 self._is_ready(said)
                 continue
-            os.write(log, line)
+            with contextlib.suppress(OSError):  # a full disk must not keep us from hearing the rest
+                os.write(log, line)
             listener = {"recycle": self.on_recycle, "unstored": self.on_unstored}.get(str(said.get("event")))
             if listener is not None:
                 listener(str(said.get("reason", "it gave no reason")))

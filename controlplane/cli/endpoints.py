@@ -51,11 +51,15 @@ def path(data_dir: Path) -> Path:
 
 
 def write(data_dir: Path, found: Endpoints) -> None:
-    """Put the file in place by one rename."""
+    """Put the file in place by one rename; OSError, then it stays as it was."""
     fresh = data_dir / f".{FILE}.{os.getpid()}"
-    fresh.touch(mode=0o600)  # the address of NATS has a password in it
-    fresh.write_text(json.dumps(found.wire(), indent=2) + "\n")
-    fresh.replace(path(data_dir))
+    try:
+        fresh.touch(mode=0o600)  # the address of NATS has a password in it
+        fresh.write_text(json.dumps(found.wire(), indent=2) + "\n")
+        fresh.replace(path(data_dir))
+    except OSError:
+        fresh.unlink(missing_ok=True)
+        raise
 
 
 def token(found: Endpoints) -> str:

@@ -21,6 +21,7 @@ from typing import Any, Final
 
 from controlplane.cli import admitting, children, endpoints, exits, folders, guarding, rolling
 
+_AGAIN_SECONDS: Final = 1.0
 _ROOM_BYTES: Final = 16 << 20
 """What the disk has to have free so that a restart of NATS helps."""
 
@@ -70,6 +71,8 @@ class Supervisor:
     _terminal: bool = False
     """Whether there is a terminal that may hang up."""
     _nohup: bool = False
+    _again: asyncio.TimerHandle | None = None
+    """When ``endpoints.json``, which could not be written, is tried again."""
 
     async def run(self) -> int:
         """Run until told to end; returns the exit code.  Raises `exits.Exit` when the start fails."""
@@ -169,8 +172,24 @@ class Supervisor:
         return admitting.Admission(self.system.folder.path)
 
     def _publish(self) -> None:
-        if self._ready.is_set() and not self._ending.is_set():
+        """Write down where everybody is; until that succeeds, say so once and try again."""
+        if not self._ready.is_set() or self._ending.is_set():
+            return
+        try:
             endpoints.write(self.system.folder.path, self._endpoints())
+        except OSError as error:
+            if self._again is None:
+                where = endpoints.path(self.system.folder.path)
+                self.told(f"{where} cannot be written: {error.strerror}; it is tried again until there is room")
+            self._cancel_again()
+            self._again = asyncio.get_running_loop().call_later(_AGAIN_SECONDS, self._publish)
+        else:
+            self._cancel_again()
+
+    def _cancel_again(self) -> None:
+        if self._again is not None:
+            self._again.cancel()
+            self._again = None
 
     def _guarded(self, line: str) -> None:
         assert self._guard is not None, "the guard starts first"

@@ -136,6 +136,7 @@ def opened_door() -> socket.socket:
     return door
 
 
+@pytest.mark.slow
 def test_workers_start_and_are_replaced_under_load_with_everything_else_dead(remains: Remains) -> None:
     with contextlib.closing(opened_door()) as door:
         address = f"http://127.0.0.1:{door.getsockname()[1]}"

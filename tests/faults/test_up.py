@@ -80,6 +80,7 @@ def test_nothing_survives_a_kill_9_of_up(tmp_path: Path) -> None:
         wait_for(lambda: not left(), timeout=30, what=lambda: str(left()))
 
 
+@pytest.mark.slow
 def test_it_starts_again_on_the_same_folder_with_what_was_there(tmp_path: Path) -> None:
     with running(tmp_path) as platform:
         platform.wait_state("my-module", "ACTIVE")

@@ -1,12 +1,14 @@
 """The supervisor, with stand-in children: order, restarts, endings, and what is left after a kill."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,11 @@ class Running:
         os.kill(os.getpid(), number)
 
 
+def has_workers(folder: folders.DataFolder, *addresses: str) -> bool:
+    found = endpoints.read(folder.path)
+    return found is not None and found.workers == addresses
+
+
 def pids(name: str) -> list[int]:
     file = Path(f"{name}.starts")
     return [int(pid) for pid in file.read_text().split()] if file.exists() else []
@@ -111,6 +118,32 @@ async def test_a_child_that_dies_is_started_again_and_its_new_address_is_told(fo
 
     await until(moved, timeout=30)
     assert any("w0 was ended by SIGKILL; starting it again" in line for line in running.told)
+    running.signal(signal.SIGTERM)
+    await running.task
+
+
+async def test_an_address_that_a_full_disk_did_not_take_is_told_once_there_is_room(
+    folder: folders.DataFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = Running(folder, plan("nats"), plan("plane"), plan("w0"))
+    await running.ready()
+    write, full = endpoints.write, [errno.ENOSPC] * 3
+
+    def on_a_full_disk(place: Path, found: endpoints.Endpoints) -> None:
+        if full:
+            raise OSError(full.pop(), "No space left on device")
+        write(place, found)
+
+    monkeypatch.setattr(endpoints, "write", on_a_full_disk)
+    monkeypatch.setattr(supervising, "_AGAIN_SECONDS", 0.01)
+    for death in (1, 2):  # the second one shows that the child is heard as before
+        os.kill(pids("w0")[-1], signal.SIGKILL)
+        await until(partial(has_workers, folder, f"http://w0/{death + 1}"), timeout=30)
+    told = [line for line in running.told if "No space left" in line]
+    assert len(told) == 1
+    assert told[0].startswith(
+        f"{folder.path / 'endpoints.json'} cannot be written: No space left on device; it is tried"
+    )
     running.signal(signal.SIGTERM)
     await running.task
 

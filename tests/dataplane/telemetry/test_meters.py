@@ -5,6 +5,7 @@ import math
 import sys
 import tracemalloc
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,6 +49,7 @@ def test_a_series_that_is_struck_is_gone() -> None:
     assert book.live() == [kept]
 
 
+@pytest.mark.slow
 def test_a_usual_series_takes_no_more_than_is_said() -> None:
     book = meters.Book()
     owner, count = book.owner("pricing", "u1", "1.0.0"), 100
