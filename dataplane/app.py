@@ -163,6 +163,7 @@ class Worker:
             secrets=self._secrets,
             tracer=self._tracer,
             written=self._written,
+            unstored=lambda reason: self._say("unstored", reason=reason),
             audit=carrying.Source(settings.audit_folder, settings.worker_id, lambda: self._recorder.spool),
         )
 

@@ -14,6 +14,7 @@ import shutil
 import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,9 @@ from controlplane.cli import admitting, children, endpoints, exits, folders, gua
 _AGAIN_SECONDS: Final = 1.0
 _ROOM_BYTES: Final = 16 << 20
 """What the disk has to have free so that a restart of NATS helps."""
+
+_LOOK_SECONDS: Final = 5.0
+"""After a look at NATS and its disk, what more parts say of it within so many seconds is the same news."""
 
 Told = Callable[[str], None]
 
@@ -73,6 +77,8 @@ class Supervisor:
     _nohup: bool = False
     _again: asyncio.TimerHandle | None = None
     """When ``endpoints.json``, which could not be written, is tried again."""
+    _nats_next_look: float = 0.0
+    """Before this moment of the monotonic clock, no look at NATS is due."""
 
     async def run(self) -> int:
         """Run until told to end; returns the exit code.  Raises `exits.Exit` when the start fails."""
@@ -108,7 +114,6 @@ class Supervisor:
     async def _start(self) -> None:
         await self._all_ready([self._add(self.system.nats)])
         plane = self._add(self.system.controlplane)
-        plane.on_unstored = self._restart_nats
         self._workers += [self._add(plan) for plan in self.system.workers]
         for slot, worker in enumerate(self._workers):
             worker.on_recycle = functools.partial(self._roller.recycle, slot)
@@ -122,12 +127,20 @@ class Supervisor:
         child = children.Child(plan, self.system.folder.logs, told=self.told, first_words=first_words)
         child.on_pid = self._guarded
         child.on_ready = self._publish
+        child.on_unstored = self._restart_nats
         self._children.append(child)
         self._keepers[child] = asyncio.create_task(child.keep(), name=plan.name)
         return child
 
     def _restart_nats(self, reason: str) -> None:
-        """After a full disk NATS stores nothing until it is started anew, which helps once there is room."""
+        """After a full disk NATS stores nothing until it is started anew, which helps once there is room.
+
+        Every part that writes notices it by itself, at about the same time: one look is for all of them.
+        """
+        now = time.monotonic()
+        if now < self._nats_next_look:
+            return
+        self._nats_next_look = now + _LOOK_SECONDS
         folder = self.system.folder.path
         if shutil.disk_usage(folder).free < _ROOM_BYTES:
             self.told(f"NATS stores nothing ({reason}): the disk of {folder} is full; free space there")

@@ -17,11 +17,11 @@ from controlplane.messaging import (
     projecting,
     receiving,
     steps,
-    storing,
     trailing,
 )
 from controlplane.store.stores import Store
 from controlplane.telemetry import measurements
+from schemas.kits import storing
 from schemas.kits.clocks import Clock
 from schemas.kits.natslink import NatsLink
 from schemas.kits.tasks import Tasks

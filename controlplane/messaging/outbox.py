@@ -23,7 +23,7 @@ from nats.js.errors import NotFoundError
 from sqlalchemy import bindparam, select
 
 from controlplane import errors
-from controlplane.messaging import storing, streams
+from controlplane.messaging import streams
 from controlplane.store import encoding
 from controlplane.store.readings import Reading
 from controlplane.store.records import Batch, OutboxRow
@@ -35,6 +35,7 @@ from schemas.kits import buckets, tracecontext
 from schemas.kits.backoffs import Backoff, jittered
 from schemas.kits.clocks import Clock
 from schemas.kits.natslink import CALL_SECONDS, LinkError, NatsLink, Session, during
+from schemas.kits.storing import Storing
 from schemas.kits.tasks import Tasks
 from schemas.kits.tracing import Kind
 
@@ -75,7 +76,7 @@ class Relay:
         link: NatsLink,
         clock: Clock,
         epoch: Callable[[], int],
-        storage: storing.Storing,
+        storage: Storing,
         rng: Random | None = None,
     ) -> None:
         self.published = 0

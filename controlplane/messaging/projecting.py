@@ -19,7 +19,7 @@ import structlog
 from nats.errors import Error as NatsError
 
 from controlplane import errors
-from controlplane.messaging import comparing, storing, streams
+from controlplane.messaging import comparing, streams
 from controlplane.store.readings import Reading
 from controlplane.store.records import Batch, DesiredHead, DesiredRow
 from controlplane.store.stores import Store
@@ -30,6 +30,7 @@ from schemas.kits import buckets, tracecontext
 from schemas.kits.backoffs import Backoff, jittered
 from schemas.kits.clocks import Clock
 from schemas.kits.natslink import LinkError, NatsLink, Session
+from schemas.kits.storing import Storing
 from schemas.kits.tracecontext import Traceparent
 from schemas.kits.tracing import Kind
 
@@ -64,7 +65,7 @@ class Projection:
         clock: Clock,
         epoch: Callable[[], int],
         scribe: comparing.Scribe,
-        storage: storing.Storing,
+        storage: Storing,
         rng: Random | None = None,
     ) -> None:
         self.head: documents.Head | None = None

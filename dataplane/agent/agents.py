@@ -7,6 +7,7 @@ The serving side reads only `Agent.facts`, an immutable value that is replaced; 
 import asyncio
 import contextlib
 import threading
+from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
 
@@ -31,6 +32,7 @@ from dataplane.telemetry.lines import Lines
 from schemas.kits.clocks import Clock, SystemClock
 from schemas.kits.natslink import NatsLink
 from schemas.kits.signatures import TrustedKeys
+from schemas.kits.storing import Storing
 from schemas.kits.tracing import OFF, Tracer
 from schemas.reports import LastGood, WorkerState
 
@@ -61,8 +63,12 @@ class Agent:
         load_seconds: float = 30.0,
         tracer: Tracer = OFF,
         written: Lines | None = None,
+        unstored: Callable[[str], None] = lambda reason: None,
     ) -> None:
-        """``audit``: what this boot has for the audit trail; its last record is there before `leave`."""
+        """``audit``: what this boot has for the audit trail; its last record is there before `leave`.
+
+        ``unstored`` hears, on the agent's thread, that NATS stores nothing of what this worker writes.
+        """
         self._identity = identity
         self._host = host
         self._audit = audit
@@ -78,6 +84,7 @@ class Agent:
         self._load_seconds = load_seconds
         self._tracer = tracer
         self._written = written or Lines()
+        self._unstored = unstored
         self._serving_loop = asyncio.get_running_loop()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = threading.Thread(target=self._live, name="modplane-agent", daemon=True)
@@ -139,16 +146,17 @@ class Agent:
             clock=self._clock,
         )
         strikes.recall()
+        link = NatsLink(
+            self._nats_url,
+            name=f"modplane-worker-{self._identity.id}",
+            clock=self._clock,
+            key_file=self._nats_key,
+            inbox=self._identity.id,
+        )
         life = self._life = living.Life(
             self._identity,
             crossing.Crossing(self._host, self._serving_loop),
-            NatsLink(
-                self._nats_url,
-                name=f"modplane-worker-{self._identity.id}",
-                clock=self._clock,
-                key_file=self._nats_key,
-                inbox=self._identity.id,
-            ),
+            link,
             loading.Loader(
                 suspects.watched(self._build),
                 self._clock,
@@ -169,6 +177,7 @@ class Agent:
             reveal=self._reveal,
             tracer=self._tracer,
             written=self._written,
+            storage=Storing(link, self._clock, self._unstored),
             publish=self._publish,
             audit=self._audit,
             beat_seconds=self._beat_seconds,

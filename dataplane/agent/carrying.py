@@ -21,6 +21,7 @@ from schemas.kits.chains import Batch
 from schemas.kits.clocks import Clock
 from schemas.kits.natslink import LinkError, NatsLink, Session
 from schemas.kits.spools import Spool, SpoolError
+from schemas.kits.storing import Storing
 
 logger = structlog.get_logger("dataplane.agent.carrying")
 
@@ -47,8 +48,9 @@ class Source:
 class Carrier:
     """Empties the spools of one slot."""
 
-    def __init__(self, link: NatsLink, clock: Clock, source: Source) -> None:
+    def __init__(self, link: NatsLink, clock: Clock, source: Source, storage: Storing) -> None:
         self._link = link
+        self._storage = storage
         self._clock = clock
         self._source = source
         self._left: list[Spool] = []
@@ -117,7 +119,8 @@ class Carrier:
 
         async def send(session: Session) -> None:
             await session.js.publish(
-                subject, body, timeout=SEND_SECONDS, stream=names.STREAM_AUDIT, headers={"Nats-Msg-Id": batch.id}
+                subject, body, timeout=SEND_SECONDS * 2, stream=names.STREAM_AUDIT, headers={"Nats-Msg-Id": batch.id}
             )
 
-        await self._link.call(send, deadline=SEND_SECONDS)
+        with self._storage.write(names.STREAM_AUDIT):
+            await self._link.call(send, deadline=SEND_SECONDS)

@@ -29,6 +29,7 @@ from schemas import names
 from schemas.kits import sketches
 from schemas.kits.clocks import Clock
 from schemas.kits.natslink import LinkError, NatsLink, Session
+from schemas.kits.storing import Storing
 from schemas.measures import CHUNK_BYTES, Measures
 
 logger = structlog.get_logger("dataplane.agent.counting")
@@ -77,9 +78,20 @@ _Entry = tuple[int | Pair, tuple[int, int], dict[str, Any]]
 class Teller:
     """Tells the counts of one boot."""
 
-    def __init__(self, link: NatsLink, clock: Clock, counted: Counted, *, worker: str, boot: str, file: Path) -> None:
+    def __init__(
+        self,
+        link: NatsLink,
+        clock: Clock,
+        counted: Counted,
+        storage: Storing,
+        *,
+        worker: str,
+        boot: str,
+        file: Path,
+    ) -> None:
         """``file``: where counts are left that could not be told."""
         self._link = link
+        self._storage = storage
         self._clock = clock
         self._counted = counted
         self._subject = names.metrics_subject(worker)
@@ -217,7 +229,8 @@ class Teller:
             await session.js.publish(self._subject, body, stream=names.STREAM_METRICS, timeout=deadline * 2)
 
         try:
-            await self._link.call(publish, deadline=deadline)
+            with self._storage.write(names.STREAM_METRICS):
+                await self._link.call(publish, deadline=deadline)
         except (NatsError, LinkError, TimeoutError, OSError) as error:
             logger.debug("counts not told yet", error=f"{type(error).__name__}: {error}")
             return False

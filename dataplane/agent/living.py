@@ -41,6 +41,7 @@ from schemas.documents import DesiredDocument
 from schemas.kits.clocks import Clock
 from schemas.kits.natslink import NatsLink
 from schemas.kits.signatures import TrustedKeys
+from schemas.kits.storing import Storing
 from schemas.kits.tasks import Tasks
 from schemas.kits.tracing import Tracer
 from schemas.reports import Pending, Rejected, WorkerReport, WorkerState
@@ -74,6 +75,7 @@ class Life:
         reveal: tenants.Reveal,
         tracer: Tracer,
         written: Lines,
+        storage: Storing,
         publish: Callable[[states.Facts], None],
         audit: carrying.Source | None,
         beat_seconds: float,
@@ -106,16 +108,19 @@ class Life:
         self._standings = standings.Standings(gateway.stand, clock, changed=self._saved, reveal=reveal)
         self._saver = saving.Saver(file, clock, changed=self._saved)
         self._acknowledged = holding.Proof()
-        self._reporter = reporting.Reporter(link, clock, self._report, interval=report_seconds, told=self._told)
+        self._reporter = reporting.Reporter(
+            link, clock, self._report, storage, interval=report_seconds, told=self._told
+        )
         self._teller = counting.Teller(
             link,
             clock,
             gateway,
+            storage,
             worker=identity.id,
             boot=identity.boot,
             file=file.path.with_name(f"{identity.id}.metrics.jsonl"),
         )
-        self._carrier = None if audit is None else carrying.Carrier(link, clock, audit)
+        self._carrier = None if audit is None else carrying.Carrier(link, clock, audit, storage)
         self._file = file
         self._news = asyncio.Event()
         self._first_read = asyncio.Event()

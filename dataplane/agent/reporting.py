@@ -17,6 +17,7 @@ from nats.errors import Error as NatsError
 from schemas import names
 from schemas.kits.clocks import Clock
 from schemas.kits.natslink import LinkError, NatsLink
+from schemas.kits.storing import Storing
 from schemas.reports import WorkerReport
 
 logger = structlog.get_logger("dataplane.agent.reporting")
@@ -44,6 +45,7 @@ class Reporter:
         link: NatsLink,
         clock: Clock,
         make: Callable[[int], WorkerReport],
+        storage: Storing,
         *,
         interval: float = INTERVAL_SECONDS,
         told: Callable[[WorkerReport, int], None] = lambda report, at: None,
@@ -55,6 +57,7 @@ class Reporter:
         self._link = link
         self._clock = clock
         self._make = make
+        self._storage = storage
         self._interval = interval
         self._told = told
         self._due = asyncio.Event()
@@ -87,9 +90,10 @@ class Reporter:
         payload = report.model_dump_json(by_alias=True, exclude_none=True).encode()
         subject = f"$KV.{names.BUCKET_WORKERS}.{report.id}"
         try:
-            await self._link.call(
-                lambda session: session.js.publish(subject, payload, msg_ttl=KEPT_SECONDS), deadline=deadline
-            )
+            with self._storage.write(names.BUCKET_WORKERS):
+                await self._link.call(
+                    lambda session: session.js.publish(subject, payload, msg_ttl=KEPT_SECONDS), deadline=deadline
+                )
         except (NatsError, LinkError, TimeoutError, OSError) as error:
             if not self._failing:
                 logger.info("report not sent", error=f"{type(error).__name__}: {error}")

@@ -24,6 +24,7 @@ SPAN: Final = "modplane.span"
 """The scope's key of the request's `Call`; absent when it is not recorded."""
 _POSITION: Final = "modplane.trace"
 _UNRECORDED: Final = "modplane.unrecorded"
+"""The scope's key that says: looked at, and not recorded."""
 _REQUEST: Final = "modplane.request"
 SPANS_MAX: Final = 64
 """Spans of one request that a module may make; more are counted on the request's span."""
@@ -45,8 +46,9 @@ def position(scope: Scope) -> Carried:
         return call.carried()
     known: Carried | None = scope.get(_POSITION)
     if known is None:
-        carried: Carried | None = scope.get(_UNRECORDED)
-        known = tracecontext.read(scope["headers"]) if carried is None else _unrecorded(carried)
+        known = tracecontext.read(scope["headers"])
+        if _UNRECORDED in scope:
+            known = _unrecorded(known)
         if known.parent is None:
             known = known._replace(parent=tracecontext.start())
         scope[_POSITION] = known
@@ -230,10 +232,12 @@ class Traced:
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Answer one request or WebSocket."""
-        carried = tracecontext.read(scope["headers"])
-        if self._tracer.sampling.wants(carried.parent):
-            return self._recorded(scope, receive, send, carried)
-        scope[_UNRECORDED] = carried
+        found, sampling = tracecontext.fields(scope["headers"]), self._tracer.sampling
+        if not (sampling.parent_decides and tracecontext.unsampled(found)):
+            carried = tracecontext.read_fields(found)
+            if sampling.wants(carried.parent):
+                return self._recorded(scope, receive, send, carried)
+        scope[_UNRECORDED] = True
         return self._app(scope, receive, send)
 
     async def _recorded(self, scope: Scope, receive: Receive, send: Send, carried: Carried) -> None:

@@ -23,9 +23,13 @@ STATE_LONG_MEMBER: Final = 128
 BAGGAGE_MEMBERS_MAX: Final = 64
 BAGGAGE_BYTES_MAX: Final = 8192
 
+Fields = list[tuple[bytes, bytes]]
+"""Headers, names in lower case, in the order in which they came."""
+
 _FIELDS: Final = frozenset({b"traceparent", b"tracestate", b"baggage"})
 _OWS: Final = " \t"
 _PARENT: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
+_UNSAMPLED: Final = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f][02468ace]")
 _WORD: Final = re.compile(rb"[A-Za-z0-9._:/+=-]{1,128}")
 _NO_TRACE: Final = "0" * 32
 _NO_SPAN: Final = "0" * 16
@@ -131,8 +135,28 @@ def read_baggage(values: Sequence[str]) -> tuple[str, ...]:
 
 def read(headers: Iterable[tuple[bytes, bytes]]) -> Carried:
     """What an ASGI scope's headers (names in lower case) carry."""
-    found = [pair for pair in headers if pair[0] in _FIELDS]
-    if not found:  # as in most requests
+    return read_fields(fields(headers))
+
+
+def fields(headers: Iterable[tuple[bytes, bytes]]) -> Fields:
+    """Those of an ASGI scope's headers that `read_fields` wants: none, in most requests."""
+    return [pair for pair in headers if pair[0] in _FIELDS]
+
+
+def unsampled(found: Fields) -> bool:
+    """Whether the parent that they carry is one that its caller does not record; a look at bytes, nothing is read.
+
+    Never true of what `read_fields` takes for something else; false of versions to come, which have to be read.
+    """
+    if len(found) == 1:
+        return found[0][0] == b"traceparent" and _UNSAMPLED.fullmatch(found[0][1]) is not None
+    parents = [value for name, value in found if name == b"traceparent"]
+    return len(parents) == 1 and _UNSAMPLED.fullmatch(parents[0]) is not None
+
+
+def read_fields(found: Fields) -> Carried:
+    """What `fields` carry."""
+    if not found:
         return NOTHING
     if len(found) == 1 and found[0][0] == b"traceparent":  # as in most others
         return Carried(read_traceparent(found[0][1].decode("latin-1")))

@@ -15,6 +15,7 @@ from dataplane.gateway.counting import Accesses
 from dataplane.telemetry import meters
 from schemas.kits import sketches
 from schemas.kits.clocks import SystemClock
+from schemas.kits.storing import Storing
 from tests.bench.tables import median, table
 
 SERIES, WORKERS, ROUNDS, BUCKETS = 1_000, 4, 9, 40
@@ -42,6 +43,9 @@ class Counted:
 
 class Link:
     """Takes what is told."""
+
+    generation = 1
+    connected = True
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
@@ -106,7 +110,8 @@ async def _rounds(folder: Path) -> tuple[float, float, float]:
         for _ in range(3 * BUCKETS):
             counted.call()
         name = f"w{number}"
-        teller = counting.Teller(cast("Any", link), clock, counted, worker=name, boot="b", file=folder / name)
+        storage = Storing(cast("Any", link), clock, lambda reason: None)
+        teller = counting.Teller(cast("Any", link), clock, counted, storage, worker=name, boot="b", file=folder / name)
         workers.append((name, counted, link, teller))
     for _ in range(ROUNDS):
         for _, counted, link, teller in workers:

@@ -12,6 +12,7 @@ import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from schemas import names
 from tests.doubles.platform import BY_HAND, ROOT, Platform, lives, manifest, module_source, running, wait_for
 
 pytestmark = pytest.mark.processes
@@ -93,6 +94,25 @@ def test_counts_agree_to_the_call_through_restarts(platform: Platform) -> None:
     wait_for(lambda: sum(each["call_count"] for each in metrics(platform, group="worker").values()) >= 120)
     client.call(40)
     client.agree()
+
+
+@pytest.mark.slow
+async def test_a_stream_of_workers_that_acknowledges_nothing_starts_nats_again_and_no_count_is_lost(
+    platform: Platform,
+) -> None:
+    add(platform, "unheard")
+    client = Client(platform, "unheard")
+    async with platform.nats("controlplane") as admin:
+        found = (await admin.jetstream().stream_info(names.STREAM_METRICS)).config
+        await admin.jetstream().update_stream(found.evolve(no_ack=True))
+    client.call(40)
+    said = f"NATS stores nothing (no write to {names.STREAM_METRICS} was acknowledged"
+    wait_for(lambda: said in platform.output(), what=platform.output)
+    client.agree()
+    client.call(40)
+    client.agree()
+    async with platform.nats("controlplane") as admin:
+        assert not (await admin.jetstream().stream_info(names.STREAM_METRICS)).config.no_ack
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from controlplane.messaging import messengers, outbox, storing
+from controlplane.messaging import messengers, outbox
 from controlplane.messaging.comparing import Scribe
 from controlplane.store import stores
 from controlplane.store.records import DesiredRow, Lease
@@ -19,6 +19,7 @@ from schemas.documents import DesiredDocument, Head, set_hash
 from schemas.kits import buckets
 from schemas.kits.clocks import SystemClock
 from schemas.kits.natslink import NatsLink, Session
+from schemas.kits.storing import Storing
 from schemas.kits.tasks import Tasks
 from schemas.reports import WorkerReport
 from tests.doubles.databases import sqlite_store
@@ -64,7 +65,7 @@ class Leader:
 
     def new_relay(self) -> outbox.Relay:
         """What a restart brings: a relay that remembers nothing."""
-        storage = storing.Storing(self.link, SystemClock(), lambda reason: None)
+        storage = Storing(self.link, SystemClock(), lambda reason: None)
         return outbox.Relay(self.store, self.link, SystemClock(), lambda: self.epoch, storage)
 
     async def lead(self, epoch: int) -> None:

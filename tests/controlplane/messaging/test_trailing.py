@@ -17,6 +17,7 @@ from schemas.kits import recorders, spools
 from schemas.kits.chains import Chain
 from schemas.kits.clocks import SystemClock
 from schemas.kits.natslink import NatsLink, Session
+from schemas.kits.storing import Storing
 from schemas.kits.tasks import Tasks
 from tests.doubles.nats import RunningNats
 from tests.doubles.polling import until
@@ -43,7 +44,9 @@ class Line:
         self.recorder = recorders.Recorder(
             lambda: spools.make(where, Chain("w0", boot)), dict, first={}, limit=1 << 30, interval=0.01
         )
-        self.carrier = Carrier(self.link, SystemClock(), Source(where, "w0", lambda: self.recorder.spool))
+        clock = SystemClock()
+        source = Source(where, "w0", lambda: self.recorder.spool)
+        self.carrier = Carrier(self.link, clock, source, Storing(self.link, clock, lambda reason: None))
         self.recorder.start()
         self.recorders.append(self.recorder)
 

@@ -15,7 +15,8 @@ from dataplane.gateway.counting import Accesses
 from dataplane.telemetry import meters
 from schemas import names
 from schemas.kits import sketches
-from schemas.kits.natslink import LinkError, NatsLink
+from schemas.kits.natslink import LinkAmbiguousError, LinkError, NatsLink
+from schemas.kits.storing import Storing
 from schemas.measures import CHUNK_BYTES, Measures
 from tests.doubles.clock import FakeClock
 
@@ -25,14 +26,20 @@ ACME, GLOBEX = ("acme", "pricing"), ("globex", "pricing")
 class Link:
     """A stream that is there or not, and remembers what it was told."""
 
+    generation = 1
+    connected = True
+
     def __init__(self) -> None:
         self.there = True
+        self.stores = True
         self.sent: list[Measures] = []
         self.sizes: list[int] = []
 
     async def call(self, body: Any, *, deadline: float) -> None:
         if not self.there:
             raise LinkError("away")
+        if not self.stores:
+            raise LinkAmbiguousError("no answer in time")
         await body(SimpleNamespace(js=self))
 
     async def publish(self, subject: str, payload: bytes, *, stream: str, timeout: float) -> None:
@@ -80,10 +87,15 @@ class Slot:
     def __init__(self, folder: Path) -> None:
         self.link = Link()
         self.file = folder / "lkg" / "w0.metrics.jsonl"
+        self.unstored: list[str] = []
 
     def boot(self, name: str, counted: Counted) -> counting.Teller:
+        return self.teller(counted, FakeClock(), name)
+
+    def teller(self, counted: Counted, clock: FakeClock, boot: str = "b1") -> counting.Teller:
         link = cast("NatsLink", self.link)
-        return counting.Teller(link, FakeClock(), counted, worker="w0", boot=name, file=self.file)
+        storage = Storing(link, clock, self.unstored.append)
+        return counting.Teller(link, clock, counted, storage, worker="w0", boot=boot, file=self.file)
 
 
 @pytest.fixture
@@ -113,8 +125,7 @@ async def test_only_what_changed_is_told(slot: Slot, monkeypatch: pytest.MonkeyP
 
 async def test_what_was_counted_is_told_within_a_second(slot: Slot) -> None:
     counted, clock = Counted(), FakeClock()
-    link = cast("NatsLink", slot.link)
-    teller = counting.Teller(link, clock, counted, worker="w0", boot="b1", file=slot.file)
+    teller = slot.teller(counted, clock)
     running = asyncio.create_task(teller.run())
     await clock.settle()
     for second in range(1, 6):
@@ -125,9 +136,25 @@ async def test_what_was_counted_is_told_within_a_second(slot: Slot) -> None:
     await asyncio.wait([running])
 
 
+async def test_a_stream_that_acknowledges_nothing_is_told_and_what_was_counted_stays(slot: Slot) -> None:
+    counted, clock = Counted(), FakeClock()
+    teller = slot.teller(counted, clock)
+    counted.call("/a")
+    slot.link.stores = False
+    for _ in range(10):
+        assert not slot.unstored
+        assert not await teller.tell()
+        await clock.advance(1.0)
+    assert not await teller.tell()
+    assert slot.unstored == ["no write to MODPLANE_METRICS was acknowledged for 10 s"]
+    slot.link.stores = True
+    assert await teller.tell()
+    assert slot.link.total() == 1
+
+
 async def test_a_slow_stream_makes_the_second_no_longer(slot: Slot, monkeypatch: pytest.MonkeyPatch) -> None:
     counted, clock = Counted(), FakeClock()
-    teller = counting.Teller(cast("NatsLink", slot.link), clock, counted, worker="w0", boot="b1", file=slot.file)
+    teller = slot.teller(counted, clock)
     began: list[float] = []
 
     async def tell() -> bool:
@@ -196,8 +223,7 @@ async def test_the_last_calls_are_waited_for(slot: Slot) -> None:
                 meter.inside = 0
                 counted.call("/a")
 
-    link = cast("NatsLink", slot.link)
-    await counting.Teller(link, Clock(), counted, worker="w0", boot="b1", file=slot.file).finish()
+    await slot.teller(counted, Clock()).finish()
     assert slot.link.total() == 1
 
 

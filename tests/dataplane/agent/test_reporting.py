@@ -1,12 +1,14 @@
 """When reports go out: at once on change, but long lists less often."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 
 from dataplane.agent.reporting import Reporter
 from schemas.kits.natslink import NatsLink
+from schemas.kits.storing import Storing
 from schemas.reports import Pending, WorkerReport
 from tests.doubles.clock import FakeClock
 
@@ -14,11 +16,19 @@ from tests.doubles.clock import FakeClock
 class Link:
     """Counts what is sent."""
 
+    generation = 1
+    connected = True
+
     def __init__(self) -> None:
         self.sent = 0
 
     async def call(self, send: object, *, deadline: float) -> None:
         self.sent += 1
+
+
+def reporter_of(link: Link, clock: FakeClock, make: Callable[[int], WorkerReport]) -> Reporter:
+    known = cast("NatsLink", link)
+    return Reporter(known, clock, make, Storing(known, clock, lambda reason: None), interval=3_600.0)
 
 
 @pytest.mark.parametrize(("pending", "pause"), [(0, 0.0), (20, 0.0), (520, 0.5), (5_000, 1.0)])
@@ -32,7 +42,7 @@ async def test_the_next_report_waits_the_longer_the_more_modules_are_pending(pen
         ]
         return WorkerReport(**words, sequence=sequence, pending=listed)
 
-    reporter = Reporter(cast("NatsLink", link), clock, make, interval=3_600.0)
+    reporter = reporter_of(link, clock, make)
     running = asyncio.create_task(reporter.run())
     await clock.settle()
     for _ in range(3):
@@ -54,7 +64,7 @@ async def test_a_stream_of_changes_is_told_at_a_steady_pace() -> None:
         words: dict[str, Any] = {"id": "w0", "boot": "b", "started_at": clock.now(), "reported_at": clock.now()}
         return WorkerReport(**words, sequence=sequence)
 
-    reporter = Reporter(cast("NatsLink", link), clock, make, interval=3_600.0)
+    reporter = reporter_of(link, clock, make)
     running = asyncio.create_task(reporter.run())
     for _ in range(200):
         reporter.due()

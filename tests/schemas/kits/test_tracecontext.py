@@ -225,3 +225,23 @@ def test_new_positions_are_sound_and_children_stay_in_the_trace() -> None:
     child = tracecontext.child(parent)
     assert child.trace_id == parent.trace_id
     assert child.span_id != parent.span_id
+
+
+_WRITTEN = st.from_regex(
+    r"(00|01|ff)-[0-9a-f]{31}[0a-f]-[0-9a-f]{15}[0-9]-0[0-9a-f]", fullmatch=True
+) | st.sampled_from(
+    [GOOD, f"00-{TRACE}-{SPAN}-00", f"00-{'0' * 32}-{SPAN}-00", f"00-{TRACE}-{'0' * 16}-00", f"cc-{TRACE}-{SPAN}-00-x"]
+)
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([b"traceparent", b"tracestate", b"baggage", b"accept"]), _WRITTEN.map(str.encode)),
+        max_size=4,
+    )
+)
+def test_the_quick_look_says_unsampled_of_what_is_so_and_of_nothing_else(headers: list[tuple[bytes, bytes]]) -> None:
+    parent = tracecontext.read(headers).parent
+    present = any(name == b"traceparent" and value.startswith(b"00") for name, value in headers)
+    said = tracecontext.unsampled(tracecontext.fields(headers))
+    assert said == (parent is not None and not parent.sampled and present)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import pytest
 from nats.errors import Error as NatsError
 
-from controlplane.messaging import storing
+from schemas.kits import storing
 from schemas.kits.natslink import LinkAmbiguousError, LinkError
 from tests.doubles.clock import FakeClock
 

@@ -3,19 +3,19 @@
 Whoever writes says so (`Storing.write`).  When for so long no write to a stream was acknowledged, on one connection
 that is otherwise well, that is told: `modplane up` then starts its server again as soon as there is room.  A server
 that is slow or frozen is none of this: its connection ends first, and every acknowledgement begins the count anew.
-Used by `projecting` and `outbox`; goes to `controlplane.app`, which tells its supervisor.
+Each stream is counted by itself, since a full disk may have hit one alone; so each process watches what it writes
+to.  Used by both planes; goes to their ``app``, which tells the supervisor.
 """
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
 from typing import Final
-
-import structlog
 
 from schemas.kits.clocks import Clock
 from schemas.kits.natslink import LinkAmbiguousError, NatsLink
 
-logger = structlog.get_logger("controlplane.messaging.storing")
+logger = logging.getLogger(__name__)
 
 PATIENCE_SECONDS: Final = 10.0
 """How long writes go without any answer before that is told: two of their deadlines."""
@@ -53,7 +53,6 @@ class Storing:
         del self._since[stream]
         logger.error(
             "NATS answers but stores nothing, give its disk room and start it again",
-            stream=stream,
-            seconds=round(silent, 1),
+            extra={"stream": stream, "seconds": round(silent, 1)},
         )
         self._unstored(f"no write to {stream} was acknowledged for {silent:.0f} s")
