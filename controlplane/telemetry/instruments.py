@@ -39,6 +39,15 @@ OUTBOX_FAILURES: Final = Counter(
     "modplane_outbox_failures", "Events that NATS did not take at once.", registry=REGISTRY
 )
 MERGED: Final = Counter("modplane_metrics_messages", "Messages of counts that were merged.", registry=REGISTRY)
+COUNTS_REFUSED: Final = Counter(
+    "modplane_metrics_messages_refused", "Messages of counts that were refused, by why.", ["reason"], registry=REGISTRY
+)
+SERIES_REFUSED: Final = Counter(
+    "modplane_metrics_series_refused",
+    "Series in messages of counts that were refused, by whose room they are beyond.",
+    ["bound"],
+    registry=REGISTRY,
+)
 MERGE_SECONDS: Final = Histogram(
     "modplane_metrics_merge_seconds", "How long merging a batch of counts took.", buckets=_TURNS, registry=REGISTRY
 )

@@ -6,8 +6,9 @@ twice, or an older one after a newer, changes nothing, and nothing has to be rem
 
     take (messaging) ──▶ file ──▶ `controlplane.telemetry.totals` (api)
 
-Always: one thread of its own does all of it, so neither merging nor reading holds up the loop.  It is no truth: a file
-that cannot be used is put aside and begun anew.  `PATH` lies beside the store.
+Always: one thread of its own does all of it, so neither merging nor reading holds up the loop.  What a worker may take
+of the file is bounded by `controlplane.telemetry.bounding` and by the moments it may tell of, whatever it tells.  It is
+no truth: a file that cannot be used is put aside and begun anew.  `PATH` lies beside the store.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ import structlog
 from pydantic import ValidationError
 
 from controlplane import errors
+from controlplane.telemetry import bounding, instruments
 from schemas.kits import sketches
 from schemas.measures import AccessMeasure, Measures, RouteMeasure
 
@@ -40,6 +42,8 @@ KEPT_SECONDS: Final = 30 * FINE_SECONDS
 """For how long every hour is kept, and a boot that tells nothing any more."""
 LATE_SECONDS: Final = 7 * FINE_SECONDS
 """What comes later than this is refused: nobody may know any more what was counted of it already."""
+AHEAD_SECONDS: Final = FINE_SECONDS
+"""What was counted later than so long from now is refused: a worker's clock may be wrong, but there is an end to it."""
 PRUNE_SECONDS: Final = 600.0
 _SHAPE: Final = 2
 _KNOWN_SIZE: Final = 200_000
@@ -63,15 +67,23 @@ CREATE TABLE IF NOT EXISTS readings (
     last REAL NOT NULL, buckets BLOB NOT NULL, PRIMARY KEY (series, at)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS pruned (through INTEGER NOT NULL);
 """
+_IS_KNOWN: Final = "SELECT 1 FROM boots WHERE worker = ? AND boot = ?"
 _BOOT: Final = (
     "INSERT INTO boots (worker, boot, heard) VALUES (?, ?, ?)"
     " ON CONFLICT (worker, boot) DO UPDATE SET heard = max(heard, excluded.heard) RETURNING id"
 )
 _SERIES: Final = (
     "INSERT INTO series (boot, number, organisation, module, uid, version, method, route)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT (boot, number, organisation, module) DO UPDATE SET uid = uid RETURNING id"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id"
 )
+_REOPEN: Final = "UPDATE pruned SET through = ?1 WHERE through > ?1"
+"""What comes late is thinned out as well, the next time."""
+_OVER: Final = (
+    "DELETE FROM readings WHERE series IN (SELECT id FROM series WHERE boot = ?)",
+    "DELETE FROM series WHERE boot = ?",
+    "DELETE FROM boots WHERE id = ?",
+)
+_KNOWN: Final = "SELECT id FROM series WHERE boot = ? AND number = ? AND organisation = ? AND module = ?"
 _READING: Final = (
     "INSERT INTO readings VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
     " ON CONFLICT (series, at) DO UPDATE SET sequence = excluded.sequence, calls = excluded.calls,"
@@ -97,9 +109,10 @@ class Measurements:
         self._boots: set[tuple[str, str]] = set()
         self._series: dict[tuple[int, int, str, str], int] = {}
         self._inside: dict[tuple[str, str], dict[int, int]] = {}
+        self._room = bounding.Room()
 
     async def take(self, messages: Sequence[tuple[str, bytes]]) -> list[Measures]:
-        """Merge messages, each with the worker whose subject it came on; returns those that were understood.
+        """Merge messages, each with the worker whose subject it came on; returns what was taken of those.
 
         StoreBusy: nothing was merged, try again.
         """
@@ -158,39 +171,57 @@ class Measurements:
         try:
             with connection:
                 connection.execute("BEGIN IMMEDIATE")
-                understood = [report for report in understood if self._rows(connection, report, rows)]
+                taken = [kept for report in understood if (kept := self._rows(connection, report, rows)) is not None]
                 connection.executemany(_READING, rows.values())
+                if rows:
+                    connection.execute(_REOPEN, (min(at for _, at in rows) // HOUR * HOUR,))
         except sqlite3.DatabaseError:
-            self._series.clear()
-            self._boots.clear()
+            self._forget()
             self._close()
             raise
-        return understood
+        return taken
 
-    def _rows(self, connection: sqlite3.Connection, report: Measures, rows: dict[tuple[int, int], _Row]) -> bool:
-        """Add the readings of one message; False if it comes too late to be counted."""
-        name = (report.worker, report.boot)
-        if name not in self._boots and self._too_late(connection, report):
-            logger.warning("counts came too late", worker=report.worker, boot=report.boot, at=report.at)
-            return False
-        (boot,) = connection.execute(_BOOT, (*name, report.at)).fetchone()
-        self._boots.add(name)
+    def _forget(self) -> None:
+        """What is known of the file beside it is not true any more."""
+        self._series.clear()
+        self._boots.clear()
+        self._room.forget()
+
+    def _rows(
+        self, connection: sqlite3.Connection, report: Measures, rows: dict[tuple[int, int], _Row]
+    ) -> Measures | None:
+        """Add the readings of one message; returns what of it is kept, None if nothing is."""
+        boot = self._boot_of(connection, report)
+        if boot is None:
+            return None
         at = int(report.at) // MINUTE * MINUTE
-        inside = self._inside_of(name)
+        inside = self._inside_of((report.worker, report.boot))
         for route in report.routes:
-            series = self._series_of(connection, boot, route)
-            inside[series] = route.inside
-            _keep(rows, (series, at, report.sequence, *_COUNTS(route)))
+            if (series := self._series_of(connection, report.worker, boot, route)) is not None:
+                inside[series] = route.inside
+                _keep(rows, (series, at, report.sequence, *_COUNTS(route)))
+        accesses = list[AccessMeasure]()
         for access in report.accesses:
-            series = self._series_of(connection, boot, access)
-            _keep(rows, (series, at, report.sequence, access.calls, 0, 0, 0, 0, 0.0, 0, 0, access.last, _NONE))
-        return True
+            if (series := self._series_of(connection, report.worker, boot, access)) is not None:
+                _keep(rows, (series, at, report.sequence, access.calls, 0, 0, 0, 0, 0.0, 0, 0, access.last, _NONE))
+                accesses.append(access)
+        return report.model_copy(update={"accesses": accesses})
 
-    def _too_late(self, connection: sqlite3.Connection, report: Measures) -> bool:
-        if report.at >= self._now().timestamp() - LATE_SECONDS:
-            return False
-        known = "SELECT 1 FROM boots WHERE worker = ? AND boot = ?"
-        return connection.execute(known, (report.worker, report.boot)).fetchone() is None
+    def _boot_of(self, connection: sqlite3.Connection, report: Measures) -> int | None:
+        """The number of the message's boot, heard once more; None if its message is refused."""
+        name, now = (report.worker, report.boot), self._now().timestamp()
+        if report.at > now + AHEAD_SECONDS:
+            _refuse("ahead", report.worker, f"counted {report.at - now:.0f} s from now: its clock is wrong")
+            return None
+        if name not in self._boots and connection.execute(_IS_KNOWN, name).fetchone() is None:
+            if report.at < now - LATE_SECONDS:
+                _refuse("late", report.worker, f"counted {now - report.at:.0f} s ago in boot {report.boot}")
+                return None
+            if not self._room.has_boot(connection, report.worker):
+                return None
+        self._boots.add(name)
+        (boot,) = connection.execute(_BOOT, (*name, now)).fetchone()
+        return int(boot)
 
     def _inside_of(self, name: tuple[str, str]) -> dict[int, int]:
         """What is under way in a boot; an older boot of the same slot is over."""
@@ -198,29 +229,36 @@ class Measurements:
             self._inside = {other: told for other, told in self._inside.items() if other[0] != name[0]}
         return self._inside.setdefault(name, {})
 
-    def _series_of(self, connection: sqlite3.Connection, boot: int, measure: RouteMeasure | AccessMeasure) -> int:
+    def _series_of(
+        self, connection: sqlite3.Connection, worker: str, boot: int, measure: RouteMeasure | AccessMeasure
+    ) -> int | None:
+        """The number of a series; None if there is no room for it."""
         if isinstance(measure, RouteMeasure):
             key = (boot, measure.number, "", measure.module)
             rest = (measure.uid, measure.version, measure.method, measure.route)
         else:
             key = (boot, 0, measure.organisation, measure.module)
             rest = ("", "", "", "")
-        found = self._series.get(key)
-        if found is None:
-            (found,) = connection.execute(_SERIES, (*key, *rest)).fetchone()
-            self._series[key] = found
-        return int(found)
+        if key not in self._series:
+            found = connection.execute(_KNOWN, key).fetchone()
+            if found is None:
+                if not self._room.has_series(connection, worker, boot, measure.module):
+                    return None
+                found = connection.execute(_SERIES, (*key, *rest)).fetchone()
+            self._series[key] = int(found[0])
+        return self._series[key]
 
     def _prune(self) -> None:
         connection, now = self._open(), int(self._now().timestamp())
         fine = (now - FINE_SECONDS) // HOUR * HOUR
         with connection:
             connection.execute("BEGIN IMMEDIATE")
-            dead = "SELECT id FROM boots WHERE heard < ?"
-            of_dead = f"SELECT id FROM series WHERE boot IN ({dead})"  # noqa: S608 - ours
-            connection.execute(f"DELETE FROM readings WHERE series IN ({of_dead})", (now - KEPT_SECONDS,))  # noqa: S608
-            connection.execute(f"DELETE FROM series WHERE boot IN ({dead})", (now - KEPT_SECONDS,))  # noqa: S608 - ours
-            connection.execute("DELETE FROM boots WHERE heard < ?", (now - KEPT_SECONDS,))
+            over = connection.execute("SELECT id FROM boots WHERE heard < ?", (now - KEPT_SECONDS,)).fetchall()
+            over += [(boot,) for boot in bounding.making_room(connection, now)]
+            for statement in _OVER:
+                connection.executemany(statement, over)
+        if over:
+            self._forget()
         found = connection.execute("SELECT through FROM pruned").fetchone()
         if found is not None and found[0] >= fine:
             return
@@ -267,12 +305,18 @@ def _read(worker: str, body: bytes) -> Measures | None:
     try:
         report = Measures.model_validate_json(body)
     except ValidationError as error:
-        logger.warning("counts refused", worker=worker, problem=f"{error.error_count()} problems")
+        _refuse("unreadable", worker, f"{error.error_count()} problems")
         return None
     if report.worker != worker:
-        logger.warning("counts refused", worker=worker, problem="it speaks for another worker")
+        _refuse("foreign", worker, "it speaks for another worker")
         return None
     return report
+
+
+def _refuse(reason: str, worker: str, problem: str) -> None:
+    """Count and say that a message is not taken."""
+    instruments.COUNTS_REFUSED.labels(reason).inc()
+    logger.warning("counts refused", worker=worker, reason=reason, problem=problem)
 
 
 def _keep(rows: dict[tuple[int, int], _Row], row: _Row) -> None:
