@@ -34,6 +34,9 @@ class Lane(enum.IntEnum):
 
 PLACES: Final = {Lane.QUICK: 2, Lane.SLOW: 2, Lane.LAST: 3}
 """Inspections at once; more quick ones would take the machine from those who serve, the others have lower priority."""
+REST_SECONDS: Final = 0.15
+"""For how long nothing was asked when a process in reserve is made: the way from an inspection to the workers is over
+by then, and did not have to share two cores with a fork and its page faults."""
 SECONDS: Final = {Lane.QUICK: 0.1, Lane.SLOW: 1.0, Lane.LAST: math.inf}
 """How long an inspection may stay."""
 
@@ -84,6 +87,17 @@ class Lanes:
     aside: dict[Lane, deque[InspectionRequest]] = field(default_factory=lambda: {lane: deque() for lane in Lane})
     """Those that wait for a slower lane."""
     running: list[Run] = field(default_factory=list)
+    asked_at: float = -math.inf
+    """When the newest request came."""
+
+    def ask(self, request: InspectionRequest, now: float) -> None:
+        """A request came."""
+        self.waiting.append(request)
+        self.asked_at = now
+
+    def reserve_at(self) -> float | None:
+        """From when on a process may be made in reserve; None: somebody waits, and is to have the machine first."""
+        return None if self.waiting else self.asked_at + REST_SECONDS
 
     def begin(self, now: float) -> Run | None:
         """Who begins now in a new process; None: nobody waits, there is no room, or a process is free in a moment."""

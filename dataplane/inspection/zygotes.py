@@ -8,7 +8,8 @@ behind is killed with all that it started.  Ends with standard input.
 What holds for a child's later requests: only a good answer counts.  Code that failed, crashed or hung behind another's
 is inspected again by itself, so that nobody answers for what another module did.
 
-One child waits in reserve, forked and warm before it is needed: its fork and its page faults are nobody's wait.
+One child waits in reserve, forked and warm before it is needed: its fork and its page faults are nobody's wait.  It is
+made when nothing was asked for a while, not beside the inspection that took the last one, nor beside what follows it.
 Measured: fork, page faults and exit 13 ms, ten plain routes 6 ms, against 350 ms for a fresh process.
 """
 
@@ -57,8 +58,8 @@ class Zygote:
         self._selector.register(self._requests_fd, selectors.EVENT_READ, None)
         self._write({"event": "hello", "hostVersion": hosts.host_version()})
         open_ = True
-        self._reserve = self._fork(warm)
         while open_:
+            self._provide()
             for key, _ in self._selector.select(self._patience()):
                 if key.data is None:
                     open_ = self._read_requests()
@@ -71,8 +72,6 @@ class Zygote:
                 self._sweep()
             while run := self._lanes.begin(time.monotonic()):
                 self._begin(run)
-            if self._reserve is None and not self._lanes.waiting:
-                self._reserve = self._fork(warm)
         self._close()
 
     def _close(self) -> None:
@@ -83,9 +82,17 @@ class Zygote:
         minding.sweep(())
 
     def _patience(self) -> float | None:
-        moment = self._lanes.next_moment()
-        waits = [] if moment is None else [max(0.0, moment - time.monotonic())]
+        now, moment = time.monotonic(), self._lanes.next_moment()
+        waits = [] if moment is None else [max(0.0, moment - now)]
+        if self._reserve is None and (moment := self._lanes.reserve_at()) is not None:
+            waits.append(max(0.0, moment - now))
         return min([*waits, *([_SWEEP_SECONDS] if self._strays else [])], default=None)
+
+    def _provide(self) -> None:
+        """Have a child in reserve, unless somebody waits or has asked just now."""
+        moment = self._lanes.reserve_at()
+        if self._reserve is None and moment is not None and moment <= time.monotonic():
+            self._reserve = self._fork(warm)
 
     def _read_requests(self) -> bool:
         chunk = os.read(self._requests_fd, _CHUNK)
@@ -99,7 +106,7 @@ class Zygote:
 
     def _accept(self, line: bytes) -> None:
         try:
-            self._lanes.waiting.append(InspectionRequest.model_validate_json(line))
+            self._lanes.ask(InspectionRequest.model_validate_json(line), time.monotonic())
         except ValidationError as error:
             self._write({"event": "refused", "message": f"not an inspection request: {error}"})
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataplane.inspection import lanes
-from dataplane.inspection.lanes import MANY, PLACES, SECONDS, SHARED, Lane, Lanes
+from dataplane.inspection.lanes import MANY, PLACES, REST_SECONDS, SECONDS, SHARED, Lane, Lanes
 from schemas.inspections import InspectionRequest
 
 QUICK = 0.01
@@ -125,3 +125,17 @@ def test_who_had_to_wait_for_the_processor_keeps_the_place_for_as_much_longer() 
     assert run.open
     assert list(queue.slowed(2 * own)) == [(run, True)]
     assert run.lane is Lane.SLOW
+
+
+def test_no_process_is_made_in_reserve_beside_somebody_who_waits_or_has_just_asked() -> None:
+    queue = Lanes()
+    assert (first := queue.reserve_at()) is not None
+    assert first <= 0.0
+    queue.ask(request(0), 7.0)
+    assert queue.reserve_at() is None
+    run = queue.begin(7.0)
+    assert queue.reserve_at() == 7.0 + REST_SECONDS, "also for those who come while this one is still at work"
+    queue.ask(request(1), 7.1)
+    assert run is not None
+    assert queue.follow(run, 7.2)
+    assert queue.reserve_at() == 7.1 + REST_SECONDS
