@@ -30,14 +30,12 @@ FIELDS: Final = (
 )  # fmt: skip
 """Every key that a record may have, in the order in which people are shown them."""
 
+moment: Final = moment_text
+"""A unix time as records have it: RFC 3339, in UTC, to the millisecond."""
+
 TEXT_MAX: Final = 256
 """Characters of one text; a longer one ends with ``…``."""
 _SHORTER: Final = TEXT_MAX - 1
-
-
-def moment(unix: float) -> str:
-    """A unix time as records have it: RFC 3339, in UTC, to the millisecond."""
-    return moment_text(unix)
 
 
 def text(value: object) -> str:

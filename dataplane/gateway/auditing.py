@@ -17,11 +17,13 @@ from typing import Any, Final, Protocol
 
 from starlette.types import Scope
 
-from dataplane.gateway.authorising import Requirement, Verdict
-from dataplane.gateway.serving import Target
+from dataplane.gateway.authenticating import Carried
+from dataplane.gateway.authorising import Verdict
+from dataplane.gateway.serving import RouteName, Target
 from dataplane.telemetry import tracing
 from schemas import audit
-from schemas.meta import Json
+from schemas.kits import forms
+from schemas.kits.forms import Filled, Form
 
 OPEN: Final = "Open"
 CROWDED: Final = "TooManyCalls"
@@ -29,6 +31,9 @@ BROKEN: Final = "CircuitOpen"
 UNKEPT: Final = "AuditTrailFull"
 
 _OPENED: Final = Verdict(200, OPEN)
+_MOST: Final = audit.TEXT_MAX + 1
+"""Characters of which a record tells as much as of more."""
+_NOTHING: Final[dict[str, str]] = {}
 _OUTCOMES: Final = {200: audit.ALLOW, 401: audit.DENY, 403: audit.DENY}
 
 
@@ -69,32 +74,26 @@ class Trail:
         """Whether what is decided now leaves no record."""
         return self._recorder.full
 
-    def decided(self, scope: Scope, target: Target, verdict: Verdict) -> None:
-        """The verdict about the caller of a route."""
-        served, span = target.served, scope.get(tracing.SPAN)
+    def decided(self, scope: Scope, target: Target, verdict: Verdict, carried: Carried | None = None) -> None:
+        """The verdict about the caller of a route; ``carried``: of the request's headers, if they were looked at."""
+        if carried is None:
+            carried = tuple(pair for pair in scope["headers"] if pair[0] in audit.CARRIED)
         self._note(
             (
                 self._now(),
                 verdict,
-                target.requirement,
-                served.name,
-                served.desired.version,
-                served.generation,
-                target.template,
+                target.named,
                 scope.get("method", "WEBSOCKET"),
                 scope["path"],
                 scope.get("client"),
-                [pair for pair in scope["headers"] if pair[0] in audit.CARRIED],
-                None if span is None else span.at.trace_id,
+                carried,
+                scope[tracing.SPAN].at.trace_id if tracing.SPAN in scope else None,
             )
         )
 
-    def entered(self, scope: Scope, target: Target, verdict: Verdict | None) -> None:
-        """Somebody is let in; ``verdict`` None: anybody is."""
-        if verdict is not None:
-            self.decided(scope, target, verdict)
-        elif self.opened:
-            self.decided(scope, target, _OPENED)
+    def entered(self, scope: Scope, target: Target) -> None:
+        """Somebody is let in where anybody is."""
+        self.decided(scope, target, _OPENED)
 
     def failed(self, scope: Scope, target: Target, reason: str, verdict: Verdict | None = None) -> None:
         """A route cannot be served here; ``verdict``: about its caller, if there is one."""
@@ -102,59 +101,50 @@ class Trail:
         self.decided(scope, target, said)
 
 
-def encode(entry: tuple[Any, ...]) -> Json:
-    """A note as a record; runs in the recorder's thread."""
-    at, verdict, asked, module, version, generation, template, method, path, client, headers, trace = entry
+def encode(entry: tuple[Any, ...]) -> Filled:
+    """A note as a record; runs in the recorder's thread.
+
+    What all calls with one outcome at a route have in common is spelled once (`_form`); of what each call brings, words
+    that come again are remembered.
+    """
+    at, verdict, named, method, path, client, carried, trace = entry
     caller = verdict.principal
-    record = {
-        "kind": audit.DECISION,
-        "at": audit.moment(at),
-        "outcome": _OUTCOMES.get(verdict.status, audit.ERROR),
-        "status": verdict.status,
-        "reason": verdict.reason,
-        "method": audit.text(method),
-        "path": audit.text(path),
-        **_place(module, version, generation, template, asked),
-    }
-    if caller is not None:
-        record.update(_who(caller.subject, caller.issuer, caller.organisation))
-    if verdict.detail:
-        record["detail"] = audit.text(verdict.detail)
+    said = {"at": _moment(at)}
     if client:
-        record["client"] = client[0]
-    record.update(audit.carried(headers))
-    if trace is not None:
-        record["trace"] = trace
-    return record
+        said["client"] = _word(client[0])
+    if verdict.detail:
+        said["detail"] = _word(verdict.detail)
+    if caller is not None:
+        if caller.issuer:
+            said["issuer"] = _word(caller.issuer)
+        if caller.organisation:
+            said["organisation"] = _word(caller.organisation)
+    said["path"] = _word(path[:_MOST])
+    told = audit.carried(carried) if carried else _NOTHING
+    if "request" in told:
+        said["request"] = forms.spelled(told["request"])
+    if caller is not None and caller.subject:
+        said["subject"] = _word(caller.subject)
+    if trace or "trace" in told:
+        said["trace"] = forms.spelled(trace or told["trace"])
+    return Filled(_form(named, method, verdict.status, verdict.reason, tuple(said)), tuple(said.values()))
 
 
 @functools.lru_cache(maxsize=4096)
-def _place(module: str, version: str, generation: int, template: str, asked: Requirement | None) -> Json:
-    """What is the same for all calls of a route."""
-    return audit.record(module=module, version=version, generation=generation, route=template, policy=policy(asked))
+def _form(named: RouteName, method: str, status: int, reason: str, own: tuple[str, ...]) -> Form:
+    """What is the same for all calls of a route with one outcome."""
+    outcome = _OUTCOMES.get(status, audit.ERROR)
+    said = audit.record(
+        kind=audit.DECISION, outcome=outcome, status=status, reason=reason, method=method, **named._asdict()
+    )
+    return Form(said, own)
 
 
-@functools.lru_cache(maxsize=4096)
-def _who(subject: str, issuer: str, organisation: str | None) -> Json:
-    """What is the same for all calls of a caller."""
-    return audit.record(subject=subject, issuer=issuer, organisation=organisation)
+@functools.lru_cache(maxsize=8192)
+def _word(said: str) -> bytes:
+    """A text from outside, made harmless and spelled."""
+    return forms.spelled(audit.text(said))
 
 
-@functools.lru_cache(maxsize=4096)
-def policy(asked: Requirement | None) -> str:
-    """A requirement in words, such as ``PERMISSION permissions=read|write,export flags=beta tenancy=organisation``."""
-    if asked is None:
-        return "NONE"
-    level = (
-        "ADMIN" if asked.admin else "ROLE" if asked.roles else "PERMISSION" if asked.permissions
-        else "BASIC" if asked.authenticated else "NONE"
-    )  # fmt: skip
-    words = [level]
-    for name, clauses in (("permissions", asked.permissions), ("roles", asked.roles)):
-        if clauses:
-            words.append(f"{name}=" + ",".join("|".join(sorted(clause)) for clause in clauses))
-    if asked.flags:
-        words.append("flags=" + ",".join(asked.flags))
-    if asked.tenancy:
-        words.append("tenancy=organisation")
-    return " ".join(words)
+def _moment(at: float) -> bytes:
+    return f'"{audit.moment(at)}"'.encode()

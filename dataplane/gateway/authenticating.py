@@ -8,13 +8,14 @@ never looked at.  Called by `dataplane.gateway.deciding` for callers that it doe
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 from starlette.types import Scope
 
 from dataplane.gateway.answering import Headers
 from dataplane.sdk.providing import AuthProvider
+from schemas import audit
 from schemas.kits.tokens.refusing import TokenRefused
 from schemas.kits.tokens.verifying import TokenVerifier
 from schemas.principals import Principal
@@ -23,6 +24,11 @@ logger = structlog.get_logger("dataplane.gateway.authenticating")
 
 BEARER: Final = b"Bearer"
 _REALM: Final = b"modplane"
+_AUTHORIZATION: Final = b"authorization"
+_READ: Final = audit.CARRIED | {_AUTHORIZATION}
+
+Carried = tuple[tuple[bytes, bytes], ...]
+"""Headers."""
 
 SCHEME: Final = "SchemeUnknown"
 SEVERAL: Final = "SeveralCredentials"
@@ -38,6 +44,15 @@ class Refused(Exception):  # noqa: N818 - named for what happened, as in the res
         self.reason = reason
 
 
+class Revised(Protocol):
+    """Something that changes."""
+
+    @property
+    def revision(self) -> int:
+        """Changes with it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Authenticated:
     """A caller, and what that rests on."""
@@ -45,23 +60,25 @@ class Authenticated:
     principal: Principal
     issued_at: float
     """Unix time of the credentials; 0 if they do not say."""
-    revision: Callable[[], int]
-    """Changes when `holds` has to be asked again."""
+    source: Revised
+    """Whose keys or secrets it rests on; when its revision changes, `holds` has to be asked again."""
     holds: Callable[[], bool]
     """Whether the caller would still be believed."""
     until: float = math.inf
     """The monotonic time at which that has to be found out anew."""
 
 
-def credentials(scope: Scope) -> bytes | None:
-    """The value of the request's Authorization header; `Refused` if there are two."""
-    found: bytes | None = None
+def read(scope: Scope) -> tuple[tuple[bytes, ...], Carried]:
+    """Every value of the request's Authorization header, and those headers that a record of the audit trail tells."""
+    shown: tuple[bytes, ...] = ()
+    carried: Carried = ()
     for name, value in scope["headers"]:
-        if name == b"authorization":
-            if found is not None:
-                raise Refused(SEVERAL)
-            found = value
-    return found
+        if name in _READ:
+            if name == _AUTHORIZATION:
+                shown = (*shown, value)
+            else:
+                carried = (*carried, (name, value))
+    return shown, carried
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +118,7 @@ class Authenticator:
         except TokenRefused as refused:
             raise Refused(refused.reason.value) from None
         keys = proof.keys
-        return Authenticated(
-            proof.verified.principal, proof.verified.issued_at, lambda: keys.revision, lambda: proof.holds, keys.until
-        )
+        return Authenticated(proof.verified.principal, proof.verified.issued_at, keys, lambda: proof.holds, keys.until)
 
     async def _provided(self, provider: AuthProvider, rest: bytes, now: float) -> Authenticated:
         before = provider.revision
@@ -114,7 +129,7 @@ class Authenticator:
             raise Refused(PROVIDER) from error
         if principal is None or principal.expires <= now:
             raise Refused(NOT_KNOWN)
-        return Authenticated(principal, 0.0, lambda: provider.revision, lambda: provider.revision == before)
+        return Authenticated(principal, 0.0, provider, lambda: provider.revision == before)
 
 
 def _challenges(schemes: list[bytes]) -> Challenges:

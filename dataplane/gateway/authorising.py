@@ -38,15 +38,29 @@ class Requirement:
     flags: tuple[str, ...] = ()
     tenancy: bool = False
     """Whether the caller's organisation needs an access to the module."""
-    _hash: int = field(init=False, compare=False, repr=False)
+    key: str = field(init=False, compare=False, repr=False)
+    """Equal exactly for equal requirements: each request looks its decision up by this, and a text has its hash."""
 
     def __post_init__(self) -> None:
-        said = (self.module, self.authenticated, self.admin, self.permissions, self.roles, self.flags, self.tenancy)
-        object.__setattr__(self, "_hash", hash(said))
+        clauses = [[sorted(clause) for clause in clauses] for clauses in (self.permissions, self.roles)]
+        said = (self.module, self.authenticated, self.admin, *clauses, self.flags, self.tenancy)
+        object.__setattr__(self, "key", repr(said))
 
-    def __hash__(self) -> int:
-        """Made once: each request looks its decision up by this."""
-        return self._hash
+    def __str__(self) -> str:
+        """In words, such as ``PERMISSION permissions=read|write,export flags=beta tenancy=organisation``."""
+        level = (
+            "ADMIN" if self.admin else "ROLE" if self.roles else "PERMISSION" if self.permissions
+            else "BASIC" if self.authenticated else "NONE"
+        )  # fmt: skip
+        words = [level]
+        for name, clauses in (("permissions", self.permissions), ("roles", self.roles)):
+            if clauses:
+                words.append(f"{name}=" + ",".join("|".join(sorted(clause)) for clause in clauses))
+        if self.flags:
+            words.append("flags=" + ",".join(self.flags))
+        if self.tenancy:
+            words.append("tenancy=organisation")
+        return " ".join(words)
 
 
 @dataclass(frozen=True, slots=True)

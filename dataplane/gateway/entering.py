@@ -14,7 +14,7 @@ from collections.abc import Awaitable
 import structlog
 from starlette.types import Receive, Scope, Send
 
-from dataplane.gateway import answering, auditing, authorising, counting, deciding, limiting
+from dataplane.gateway import answering, auditing, authenticating, authorising, counting, deciding, limiting
 from dataplane.gateway.authorising import Requirement, Verdict
 from dataplane.gateway.serving import Target, Trouble
 from dataplane.gateway.snapshots import Snapshot
@@ -31,7 +31,7 @@ _UNKEPT = "the audit trail of this worker has no room, and this route is not ser
 class Visit:
     """One request or WebSocket that has found its route."""
 
-    __slots__ = ("began", "meter", "receive", "root", "scope", "send", "snapshot", "target", "verdict")
+    __slots__ = ("began", "carried", "meter", "receive", "root", "scope", "send", "snapshot", "target", "verdict")
 
     def __init__(
         self,
@@ -53,6 +53,8 @@ class Visit:
         self.target = target
         self.meter = meter
         self.began = began
+        self.carried: authenticating.Carried | None = None
+        """Of the request's headers, what its record tells; None: they were not looked at."""
         self.verdict: Verdict | None = None
         """None: nobody was asked for anything."""
 
@@ -80,9 +82,10 @@ class Entrance:
         if target.requirement is None:
             return self._enter(visit)
         begun = tracing.begin(visit.scope)
-        verdict = self._gate.known(visit.scope, target.requirement, visit.snapshot)
+        shown, visit.carried = authenticating.read(visit.scope)
+        verdict = self._gate.known(shown, target.requirement, visit.snapshot)
         if verdict is None:
-            return self._learn(visit, target.requirement, begun)
+            return self._learn(visit, target.requirement, shown, begun)
         return self._judge(visit, target.requirement, verdict, begun)
 
     async def _turn_away(self, visit: Visit, trouble: Trouble) -> None:
@@ -93,9 +96,9 @@ class Entrance:
         detail = f"module {visit.target.served.name} cannot serve on this worker: {trouble.reason}"
         await _problem(visit, 503, detail, headers, retryable=trouble.retryable)
 
-    async def _learn(self, visit: Visit, asked: Requirement, begun: int) -> None:
+    async def _learn(self, visit: Visit, asked: Requirement, shown: tuple[bytes, ...], begun: int) -> None:
         """Find out who calls, which may take some waiting."""
-        verdict = await self._gate.learn(visit.scope, asked, visit.snapshot)
+        verdict = await self._gate.learn(shown, asked, visit.snapshot)
         await self._judge(visit, asked, verdict, begun)
 
     def _judge(self, visit: Visit, asked: Requirement, verdict: Verdict, begun: int) -> Awaitable[None]:
@@ -104,7 +107,7 @@ class Entrance:
         if begun:
             visit.scope[tracing.SPAN].authenticated(begun, verdict.status)
         if verdict.status != 200:
-            self._trail.decided(visit.scope, visit.target, verdict)
+            self._trail.decided(visit.scope, visit.target, verdict, visit.carried)
             visit.meter.ended(visit.began, self._deadlines.now(), meters.REFUSED)
             return self._refuse(visit, verdict)
         if asked.tenancy and verdict.principal is not None:
@@ -133,8 +136,10 @@ class Entrance:
             turn = served.pulse.admit(self._deadlines.now(), visit.scope["type"])
             if not turn:
                 return self._keep_out(visit, auditing.BROKEN)
-        if visit.verdict is not None or trail.opened:
-            trail.entered(visit.scope, target, visit.verdict)
+        if visit.verdict is not None:
+            trail.decided(visit.scope, target, visit.verdict, visit.carried)
+        elif trail.opened:
+            trail.entered(visit.scope, target)
         return self._run(visit, turn)
 
     async def _keep_out(self, visit: Visit, reason: str) -> None:

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from fastapi import FastAPI
 from fastapi.routing import RouteContext, iter_route_contexts
@@ -76,6 +76,17 @@ class Trouble:
     retryable: bool
 
 
+class RouteName(NamedTuple):
+    """A route as the audit trail names it: texts alone, so that a record that waits holds no module."""
+
+    module: str
+    version: str
+    generation: int
+    route: str
+    policy: str
+    """In words; ``NONE`` where callers are asked for nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """What a request reaches: a route of a module, and who may call it."""
@@ -89,6 +100,7 @@ class Target:
     """What answers inside the module's application; None: its own router is to look for it."""
     methods: meters.Methods
     """Where its calls are counted."""
+    named: RouteName
 
     @property
     def guarded(self) -> bool:
@@ -251,7 +263,10 @@ def _target(served: Served, template: str, policy: EffectivePolicy, route: BaseR
     methods = served.measured.get(template)
     if methods is None:
         methods = served.measured[template] = meters.Methods(served.other.of, template)
-    return Target(served, template, policy, asked, route, methods)
+    named = RouteName(
+        served.name, served.desired.version, served.generation, template, "NONE" if asked is None else str(asked)
+    )
+    return Target(served, template, policy, asked, route, methods, named)
 
 
 def serve(instance: Loaded, since: datetime) -> Served:

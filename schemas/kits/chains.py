@@ -55,7 +55,12 @@ def genesis(chain: Chain) -> Head:
 
 def follow(before: Head, record: bytes) -> Head:
     """Where a chain stands after one more record."""
-    return Head(before.seq + 1, hashlib.sha256(before.hash + record).digest())
+    return Head(before.seq + 1, link(before.hash, record))
+
+
+def link(before: bytes, record: bytes) -> bytes:
+    """The hash of a record and all before it, whose hash is ``before``."""
+    return hashlib.sha256(before + record).digest()
 
 
 def canonical(record: Json) -> bytes:

@@ -17,7 +17,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from schemas.kits.chains import Json
-from schemas.kits.spools import END, GAP, START, Spool, SpoolError
+from schemas.kits.spools import END, GAP, START, Record, Spool, SpoolError
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Recorder:
     def __init__(
         self,
         make: Callable[[], Spool],
-        encode: Callable[[Any], Json],
+        encode: Callable[[Any], Record],
         *,
         first: Json,
         limit: int,
@@ -71,7 +71,8 @@ class Recorder:
         self._wake = threading.Event()
         self._ending = False
         self._thread = threading.Thread(target=self._run, name="modplane-recorder", daemon=True)
-        self._count: Callable[[int], None] = lambda count: None
+        self._counted: memoryview | list[int] = [0]
+        """Where each note is counted, for whoever finds the spool of a process that was killed."""
 
     def start(self) -> None:
         """Write the record that opens the chain, as soon as that can be, and begin."""
@@ -84,7 +85,7 @@ class Recorder:
     def note(self, entry: Any) -> None:
         """Something happened; never waits."""
         self._noted += 1
-        self._count(self._noted)
+        self._counted[0] = self._noted
         if self.full:
             if self._missed == self._missed_told:
                 self._since = self._now()
@@ -142,7 +143,7 @@ class Recorder:
         except SpoolError:
             spool.close()
             raise
-        self._count = spool.counter.set
+        self._counted = spool.counter.cell
         self.spool = spool
         return spool
 
@@ -178,8 +179,8 @@ class Recorder:
         for _ in entries:
             self._waiting.popleft()
 
-    def _records(self, entries: list[Any]) -> tuple[list[Json], int]:
-        records, broken = list[Json](), 0
+    def _records(self, entries: list[Any]) -> tuple[list[Record], int]:
+        records, broken = list[Record](), 0
         for entry in entries:
             try:
                 records.append(self._encode(entry))
@@ -200,8 +201,8 @@ class Recorder:
 
 def moment_text(moment: float) -> str:
     """A unix time as RFC 3339, in UTC, to the millisecond; one that no calendar has becomes the first."""
-    seconds, milli = divmod(int(moment * 1000), 1000)
-    return f"{_second_text(seconds)}.{milli:03d}Z"
+    milli = int(moment * 1000)
+    return f"{_second_text(milli // 1000)}.{milli % 1000:03d}Z"
 
 
 @functools.lru_cache(maxsize=4)

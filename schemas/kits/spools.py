@@ -16,12 +16,13 @@ import os
 import sqlite3
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from schemas.kits import chains
 from schemas.kits.chains import Batch, Chain, Head, Json
+from schemas.kits.forms import Filled
 
 RECORDS: Final = 500
 """Most records of one batch."""
@@ -32,7 +33,10 @@ END: Final = "end"
 GAP: Final = "gap"
 CRASHED: Final = "Crashed"
 
-_NUMBER: Final = struct.Struct("<Q")
+Record = Json | Filled
+"""One without its place in the chain."""
+
+_NUMBER: Final = struct.Struct("=Q")
 _BUSY_SECONDS: Final = 10.0
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS batches (first INTEGER PRIMARY KEY, body BLOB NOT NULL) STRICT;
@@ -54,6 +58,8 @@ class Counter:
         self.path = path
         self._file = file
         self._map = mmap.mmap(file, _NUMBER.size)
+        self.cell = memoryview(self._map).cast("Q")
+        """The number itself, to be written where each call counts: ``cell[0] = 7``."""
 
     @classmethod
     def made(cls, path: Path) -> "Counter":
@@ -89,14 +95,11 @@ class Counter:
     @property
     def count(self) -> int:
         """What was counted."""
-        return int(_NUMBER.unpack_from(self._map)[0])
-
-    def set(self, count: int) -> None:
-        """Count; costs a fraction of a microsecond."""
-        _NUMBER.pack_into(self._map, 0, count)
+        return int(self.cell[0])
 
     def close(self) -> None:
         """Let go of it."""
+        self.cell.release()
         self._map.close()
         os.close(self._file)
 
@@ -133,7 +136,7 @@ class Spool:
         """What of the count is told in records, or in a gap."""
         self.closed = bool(found and found[3])
 
-    def append(self, records: list[Json], accounted: int, *, closed: bool = False) -> None:
+    def append(self, records: Sequence[Record], accounted: int, *, closed: bool = False) -> None:
         """Put records behind the chain, flushed to the disk when this returns; SpoolError, then nothing was put."""
         with self._lock:
             head, batches = self._chained(records)
@@ -181,21 +184,27 @@ class Spool:
                 self.counter.path.unlink(missing_ok=True)
             self.counter.close()
 
-    def _chained(self, records: list[Json]) -> tuple[Head, list[tuple[int, bytes]]]:
+    def _chained(self, records: Sequence[Record]) -> tuple[Head, list[tuple[int, bytes]]]:
         """Where the chain stands after the records, and their batches: first number and bytes."""
-        head, before, part, size, batches = self.head, self.head, list[bytes](), 0, list[tuple[int, bytes]]()
+        before, part, size, batches = self.head, list[bytes](), 0, list[tuple[int, bytes]]()
+        seq, digest = before
         for record in records:
-            record.update(writer=self.chain.writer, boot=self.chain.boot, seq=head.seq + 1)
-            body = chains.canonical(record)
-            head = chains.follow(head, body)
+            seq += 1
+            body = self._spelled(record, seq)
+            digest = chains.link(digest, body)
             part.append(body)
             size += len(body)
             if len(part) == RECORDS or size >= BYTES:
                 batches.append((before.seq + 1, Batch(self.chain, before, part).encode()))
-                before, part, size = head, [], 0
+                before, part, size = Head(seq, digest), [], 0
         if part:
             batches.append((before.seq + 1, Batch(self.chain, before, part).encode()))
-        return head, batches
+        return Head(seq, digest), batches
+
+    def _spelled(self, record: Record, seq: int) -> bytes:
+        if isinstance(record, Filled):
+            return record.form.spell(self.chain, seq, record.values)
+        return chains.canonical({**record, **self.chain._asdict(), "seq": seq})
 
     @contextlib.contextmanager
     def _transaction(self) -> Iterator[None]:

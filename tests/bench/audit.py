@@ -13,7 +13,7 @@ import psutil
 
 from dataplane.gateway import auditing
 from dataplane.gateway.authorising import Requirement, Verdict
-from dataplane.gateway.serving import Target
+from dataplane.gateway.serving import RouteName, Target
 from schemas.kits import recorders, spools
 from schemas.kits.chains import Chain
 from schemas.principals import Principal
@@ -34,16 +34,8 @@ _HEADERS = {
 }
 
 
-class _Desired:
-    version = "1.0.0"
-
-
-class _Served:
-    name, generation, desired = "shop", 3, _Desired()
-
-
 class _Target:
-    served, template, requirement = _Served(), "/items/{item}", _READ
+    named = RouteName("shop", "1.0.0", 3, "/items/{item}", str(_READ))
 
 
 class _Desk:

@@ -20,7 +20,7 @@ import psutil
 from fastapi import APIRouter
 from jose import jwk, jwt
 
-from dataplane.gateway import auditing, deciding, dispatching, flags, hosting, pages, serving
+from dataplane.gateway import auditing, authenticating, deciding, dispatching, flags, hosting, pages, serving
 from dataplane.gateway.authenticating import Authenticator
 from dataplane.gateway.authorising import Requirement
 from dataplane.gateway.snapshots import Snapshot
@@ -101,9 +101,10 @@ class _Gate:
         """Make the caller known; returns what asks once more."""
         headers = {"user-agent": "bench", "accept": "*/*", "authorization": f"Bearer {token}"}
         scope = http_scope("GET", "/", headers=headers)
-        verdict = self.gate.known(scope, asked, self.snapshot) or await self.gate.learn(scope, asked, self.snapshot)
+        shown, _ = authenticating.read(scope)
+        verdict = self.gate.known(shown, asked, self.snapshot) or await self.gate.learn(shown, asked, self.snapshot)
         assert verdict.allowed, verdict
-        return lambda: self.gate.known(scope, asked, self.snapshot)
+        return lambda: self.gate.known(authenticating.read(scope)[0], asked, self.snapshot)
 
 
 async def _in_process() -> str:

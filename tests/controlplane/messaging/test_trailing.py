@@ -155,7 +155,7 @@ async def test_a_server_that_goes_and_comes_loses_nothing(line: Line) -> None:
 async def test_what_a_dead_boot_left_goes_first_with_what_its_end_cost(line: Line) -> None:
     dead = spools.make(line.folder / "spools", Chain("w0", "a0"))
     dead.append([{"kind": "start"}, {"kind": "decision", "number": 1}], 1)
-    dead.counter.set(5)
+    dead.counter.cell[0] = 5
     dead.counter.close()
     dead._database.close()
     line.receive()

@@ -13,8 +13,10 @@ from starlette.responses import PlainTextResponse
 from dataplane.gateway import auditing, authorising, deciding, dispatching
 from dataplane.gateway.authenticating import Authenticator
 from dataplane.gateway.authorising import Requirement, Verdict
+from dataplane.gateway.serving import RouteName
 from schemas import audit
 from schemas.kits import chains
+from schemas.kits.chains import Chain
 from schemas.kits.tokens.verifying import Verifier
 from schemas.policies import EffectivePolicy
 from schemas.principals import Principal
@@ -59,10 +61,28 @@ def shop(router: APIRouter) -> None:
         await socket.close()
 
 
+SHOP = RouteName("shop", "1", 1, "/x", "BASIC")
 POLICIES = {
     "/prices": EffectivePolicy(permissions=[["read", "write"], ["export"]]),
     "/rule": EffectivePolicy(admin=True),
 }
+
+
+CHAIN = Chain("w0", "b1")
+
+
+def spelled(entry: Any, chain: Chain = CHAIN, seq: int = 1) -> bytes:
+    """A note as it stands in a chain."""
+    filled = auditing.encode(entry)
+    return filled.form.spell(chain, seq, filled.values)
+
+
+def told(entry: Any) -> dict[str, Any]:
+    """What a note's record says, apart from its place in a chain."""
+    record: dict[str, Any] = json.loads(spelled(entry))
+    assert Chain(record.pop("writer"), record.pop("boot")) == CHAIN
+    assert record.pop("seq") == 1
+    return record
 
 
 class Desk:
@@ -108,7 +128,7 @@ class Desk:
 
     def records(self) -> list[dict[str, Any]]:
         entries, self.noted = self.noted, []
-        return [auditing.encode(entry) for entry in entries]
+        return [told(entry) for entry in entries]
 
     def record(self) -> dict[str, Any]:
         (found,) = self.records()
@@ -274,17 +294,60 @@ async def test_without_room_for_its_record_an_admin_route_is_not_served_and_othe
 async def test_a_note_that_waits_holds_no_module(desk: Desk) -> None:
     await desk.get("/items/a", "ann")
     (entry,) = desk.noted
-    allowed = (str, int, float, list, tuple, Verdict, Requirement, type(None))
+    allowed = (str, int, float, tuple, Verdict, type(None))
     assert [type(part) for part in entry if not isinstance(part, allowed)] == []
 
 
 async def test_the_token_is_in_no_note_and_no_record(desk: Desk) -> None:
     await desk.get("/items/a", "very-secret-word", cookie="session=very-secret-word", **{"x-request-id": "r1"})
     ((*_, headers, _),) = desk.noted
-    assert headers == [(b"x-request-id", b"r1")]
+    assert headers == ((b"x-request-id", b"r1"),)
     record = desk.record()
     record.pop("subject")
     assert "very-secret-word" not in json.dumps(record)
+
+
+def plain(entry: Any) -> dict[str, Any]:
+    """A note's record, key by key."""
+    at, verdict, named, method, path, client, headers, trace = entry
+    caller = verdict.principal
+    known = audit.record(
+        at=audit.moment(at), kind="decision", status=verdict.status, reason=verdict.reason, detail=verdict.detail,
+        outcome={200: "allow", 401: "deny", 403: "deny"}.get(verdict.status, "error"), method=method, **named._asdict(),
+        client=client and client[0], trace=trace, issuer=caller and caller.issuer, subject=caller and caller.subject,
+        organisation=caller and caller.organisation,
+    )  # fmt: skip
+    return {"path": audit.text(path), **audit.carried(headers), **known}
+
+
+TRACEPARENT = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+words = st.text(max_size=5) | st.sampled_from(["", "x" * 300, "100%", "%s %(a)s", '"', "a\\", "\ud800", "é\u2028"])
+callers = st.none() | st.builds(
+    Principal, issuer=words, subject=words, organisation=st.none() | words, expires=st.just(4e9)
+)
+carried = st.lists(
+    st.tuples(st.just(b"x-request-id"), st.binary(max_size=300))
+    | st.tuples(st.just(b"traceparent"), st.binary(max_size=60) | st.just(TRACEPARENT)),
+    max_size=3,
+)
+notes = st.tuples(
+    st.floats(0, 4e9),
+    st.builds(Verdict, st.sampled_from([200, 401, 403, 503]), words, words, callers),
+    st.builds(RouteName, words, words, st.integers(0, 2**53), words, words),
+    st.sampled_from(["GET", "WEBSOCKET", "PURGE%"]),
+    words,
+    st.none() | st.tuples(words.filter(bool), st.integers(0, 65535)),
+    carried.map(tuple),
+    st.none() | st.just("0af7651916cd43dd8448eb211c80319d"),
+)
+
+
+@given(notes, st.integers(1, 2**53 - 1))
+def test_a_record_in_a_form_is_the_record_as_it_was_spelled_key_by_key(entry: Any, seq: int) -> None:
+    """Also when its words were met before, and in another chain."""
+    for chain in (CHAIN, CHAIN, Chain("w9", "b9")):
+        assert spelled(entry, chain, seq) == chains.canonical(plain(entry) | chain._asdict() | {"seq": seq})
+        assert chains.belongs(spelled(entry, chain, seq), chain, seq)
 
 
 @given(st.text(), st.text(), st.text(max_size=400), st.binary(max_size=600))
@@ -293,27 +356,14 @@ def test_whatever_comes_from_outside_neither_breaks_a_line_nor_moves_a_cursor(
 ) -> None:
     caller = Principal(issuer="i\r\n", subject=subject, organisation=organisation, expires=1)
     headers = [(b"x-request-id", request), (b"traceparent", request)]
-    entry = (
-        1e9,
-        Verdict(200, "Allowed", principal=caller),
-        None,
-        "shop",
-        "1",
-        1,
-        "/x",
-        "GET",
-        path,
-        None,
-        headers,
-        None,
-    )
-    record = auditing.encode(entry)
+    entry = (1e9, Verdict(200, "Allowed", principal=caller), SHOP, "GET", path, None, headers, None)
+    record = told(entry)
     assert all(len(value) <= audit.TEXT_MAX for value in record.values() if isinstance(value, str))
     assert all(value.isprintable() for value in record.values() if isinstance(value, str))
-    body = chains.canonical(record)
+    body = spelled(entry)
     assert b"\n" not in body
     assert len(body) < 8_192
-    assert json.loads(body) == record
+    assert chains.belongs(body, CHAIN, 1)
 
 
 def test_a_very_large_value_is_cut() -> None:
@@ -331,6 +381,6 @@ def test_a_policy_in_words_has_all_of_it() -> None:
         flags=("beta", "gamma"),
         tenancy=True,
     )
-    assert auditing.policy(asked) == "ROLE permissions=a|b roles=editor flags=beta,gamma tenancy=organisation"
-    assert auditing.policy(Requirement("shop", authenticated=False, flags=("beta",))) == "NONE flags=beta"
+    assert str(asked) == "ROLE permissions=a|b roles=editor flags=beta,gamma tenancy=organisation"
+    assert str(Requirement("shop", authenticated=False, flags=("beta",))) == "NONE flags=beta"
     assert authorising.ALLOWED == "Allowed"

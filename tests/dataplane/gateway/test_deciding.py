@@ -84,8 +84,8 @@ class Bench:
 
     async def say(self, value: str | None, asked: Requirement = BASIC) -> Verdict:
         scope = http_scope("GET", "/", headers={} if value is None else {"authorization": value})
-        known = self.gate.known(scope, asked, self.snapshot)
-        return known or await self.gate.learn(scope, asked, self.snapshot)
+        shown, _ = authenticating.read(scope)
+        return self.gate.known(shown, asked, self.snapshot) or await self.gate.learn(shown, asked, self.snapshot)
 
     def stand(self, **more: Any) -> None:
         self.snapshot = self.snapshot.with_standing(Standing(**more))
@@ -320,7 +320,8 @@ async def test_a22_who_cannot_sign_learns_nothing_of_a_subject_by_the_time_it_ta
 async def test_two_headers_are_none(bench: Bench) -> None:
     scope = http_scope("GET", "/", headers={"authorization": f"Bearer {good()}"})
     scope["headers"].append((b"authorization", b"Bearer x"))
-    verdict = bench.gate.known(scope, BASIC, bench.snapshot)
+    shown, _ = authenticating.read(scope)
+    verdict = bench.gate.known(shown, BASIC, bench.snapshot)
     assert verdict is not None
     assert (verdict.status, verdict.reason) == (401, "SeveralCredentials")
 
@@ -389,7 +390,7 @@ async def test_an_auth_provider_is_asked_once_until_it_changes() -> None:
 
 async def test_a_gate_without_issuers_believes_nobody() -> None:
     gate = deciding.closed(FakeClock(START))
-    scope = http_scope("GET", "/", headers={"authorization": f"Bearer {good()}"})
-    assert gate.known(scope, BASIC, Snapshot()) is None
-    assert (await gate.learn(scope, BASIC, Snapshot())).reason == "IssuerUnknown"
+    shown = (f"Bearer {good()}".encode(),)
+    assert gate.known(shown, BASIC, Snapshot()) is None
+    assert (await gate.learn(shown, BASIC, Snapshot())).reason == "IssuerUnknown"
     assert json.dumps(gate.wire())
