@@ -53,7 +53,9 @@ class Hearing:
             logger.warning("steps refused", subject=message.subject, problem="of another worker")
             return
         for step in report.steps:
-            self._book.note(step.model_copy(update={"who": report.worker}))
+            # whatever it says itself: only its own subject tells
+            own_words = step if step.who == report.worker else step.model_copy(update={"who": report.worker})
+            self._book.note(own_words)
 
 
 class Keeping:

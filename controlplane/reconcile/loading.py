@@ -4,10 +4,13 @@ What always holds: a decision rests on the current state only, never on what an 
 Called by `looping`; goes to `deciding`.
 """
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import TypeAlias
 
 import pydantic
+from sqlalchemy.exc import SQLAlchemyError
 
 from controlplane.reconcile import accepting, dependencies, examining
 from controlplane.reconcile.facts import Facts
@@ -17,6 +20,22 @@ from controlplane.store.records import Record
 from schemas import names, paths
 from schemas.inspections import InspectionOutcome
 from schemas.module import DesiredModule, ModuleSpec, ModuleStatus
+
+Loaded: TypeAlias = Mapping[str, Facts | Exception | None]
+"""By name: the facts; that there is no such module (None); or what is wrong with this one alone."""
+
+
+def read_all(reading: Reading, wanted: Sequence[str], now: datetime, examiner: examining.Examiner) -> Loaded:
+    """The facts of several modules, as `read`; one that cannot be read is nobody else's trouble."""
+    found: dict[str, Facts | Exception | None] = {}
+    for name in wanted:
+        try:
+            found[name] = read(reading, name, now, examiner)
+        except SQLAlchemyError:
+            raise  # the database's: no other question would fare better
+        except Exception as problem:  # noqa: BLE001 (raised again in the turn of this module)
+            found[name] = problem
+    return found
 
 
 def read(reading: Reading, name: str, now: datetime, examiner: examining.Examiner) -> Facts | None:

@@ -2,6 +2,7 @@
 
     store changes, fleet, timers → wake → queue → load (one snapshot) → decide (pure) → act (one transaction)
 
+Names that are due together are loaded from one snapshot; apart from that each goes its own way.
 What always holds: the queue holds names, never events; one turn per module at a time, each under 30 s; an
 exception costs that module a back-off and nobody else anything; every module is looked at again every 10 min
 give or take 20 %, behind whatever people want; a change of this loop's own status does not wake the module.
@@ -11,7 +12,7 @@ Called by `controlplane.app` while this process leads.
 
 import asyncio
 import contextvars
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -22,7 +23,6 @@ from controlplane import errors
 from controlplane.reconcile import acting, confirming, deciding, examining, fleet, forwarding, loading, waking
 from controlplane.reconcile.facts import Action, Decision, Facts
 from controlplane.reconcile.queueing import Priority, WorkQueue
-from controlplane.store.readings import Reading
 from controlplane.store.records import Batch, DesiredRow, Record
 from controlplane.store.stores import Store
 from controlplane.telemetry import instruments
@@ -35,7 +35,9 @@ from schemas.module import DesiredModule, ModuleSpec, ModuleState
 logger = structlog.get_logger("controlplane.reconcile.looping")
 
 WORKERS = 8
-"""How many modules are worked on at a time."""
+"""How many snapshots of modules are worked on at a time."""
+TOGETHER = 16
+"""How many modules that are due share a snapshot at most: a thousand at once cost no thousand hops to a thread."""
 TURN_TIMEOUT = 30.0
 """Seconds for one turn of one module."""
 RESYNC_EVERY = 600.0
@@ -223,22 +225,33 @@ class Reconciler:
 
     async def _work(self) -> None:
         while True:
-            name = await self.queue.get()
+            names = [await self.queue.get()]
+            names += self.queue.more(TOGETHER - 1)
+            if len(names) == 1:
+                await self._hold(names[0], self._load(names))
+                continue
+            loaded = asyncio.ensure_future(self._load(names))
             try:
-                await self._turn(name)
-            except asyncio.CancelledError:
-                self.queue.add(name, Priority.EDIT)
-                raise
+                await asyncio.gather(*(self._hold(name, asyncio.shield(loaded)) for name in names))
             finally:
-                self.queue.done(name)
+                loaded.cancel()
 
-    async def _turn(self, name: str) -> None:
+    async def _hold(self, name: str, loaded: Awaitable[loading.Loaded]) -> None:
+        try:
+            await self._turn(name, loaded)
+        except asyncio.CancelledError:
+            self.queue.add(name, Priority.EDIT)
+            raise
+        finally:
+            self.queue.done(name)
+
+    async def _turn(self, name: str, loaded: Awaitable[loading.Loaded]) -> None:
         """One turn; whatever goes wrong becomes a back-off of this module."""
         uid = self._memory.uid(name)
         try:
             with instruments.RECONCILE_SECONDS.time():
                 async with asyncio.timeout(TURN_TIMEOUT):
-                    decision = await self._reconcile(name)
+                    decision = await self._reconcile(name, loaded)
         except (errors.ModplaneError, TimeoutError) as problem:
             error = str(problem) or f"no answer within {TURN_TIMEOUT:.0f} s"
             logger.warning("reconcile failed", error=error, **self._backed_off(name, uid))
@@ -260,14 +273,16 @@ class Reconciler:
         wait = self.queue.failed(name, uid)
         return {"module": name, "failures": self.queue.failures(name), "retry_seconds": round(wait, 3)}
 
-    async def _reconcile(self, name: str) -> Decision | None:
+    async def _reconcile(self, name: str, loaded: Awaitable[loading.Loaded]) -> Decision | None:
         """Load, decide, act; anew when somebody edited the object meanwhile.  None: it is gone."""
         for attempt in range(_CONFLICTS):
             began = tracing.now()
-            facts = await self._load(name)
+            facts = (await (self._load([name]) if attempt else loaded))[name]
             if facts is None:
                 self._memory.forget(name)
                 return None
+            if isinstance(facts, Exception):
+                raise facts
             decision = deciding.decide(facts)
             try:
                 with spans.within(facts.trace):
@@ -277,21 +292,16 @@ class Reconciler:
                     raise
         return None
 
-    async def _load(self, name: str) -> Facts | None:
+    async def _load(self, names: Sequence[str]) -> loading.Loaded:
         now = self._clock.now()
-
-        def query(reading: Reading) -> Facts | None:
-            return loading.read(reading, name, now, self._examiner)
-
-        facts = await self._store.read(query)
-        if facts is None:
-            return None
-        return replace(
-            facts,
-            fleet=self._fleet.views(),
-            store_id=self._store.id,
-            deleting_for=self._deleting_for(facts),
-        )
+        found = await self._store.read(lambda reading: loading.read_all(reading, names, now, self._examiner))
+        fleet_now = self._fleet.views()
+        return {
+            name: replace(facts, fleet=fleet_now, store_id=self._store.id, deleting_for=self._deleting_for(facts))
+            if isinstance(facts, Facts)
+            else facts
+            for name, facts in found.items()
+        }
 
     def _deleting_for(self, facts: Facts) -> float:
         """Seconds since deletion was asked for: by our own clock, or by the wall's if we came later to it."""

@@ -217,6 +217,14 @@ class WorkQueue:
                     return key
                 await self._until_moved(self._schedule.next_due())
 
+    def more(self, most: int) -> list[str]:
+        """Up to ``most`` further keys that are due already, held until `done`."""
+        keys: list[str] = []
+        while len(keys) < most and (key := self._schedule.take(self._clock.monotonic())) is not None:
+            instruments.QUEUE_WAIT_SECONDS.observe(self._schedule.late)
+            keys.append(key)
+        return keys
+
     def done(self, key: str) -> None:
         """Let go of ``key``."""
         self._schedule.done(key)

@@ -143,9 +143,8 @@ class Checker:
     def ailing(self) -> list[Ailing]:
         """The modules that are not known to be well."""
         roll = self._roll()
-        broken = {served.name for served in roll.broken()}
-        suspects = [each for each in roll.modules if each.name in broken or each.name in roll.checked]
-        return [found for served in suspects if (found := self._ailing(served)) is not None]
+        suspects = roll.checked | {served.name: served for served in roll.broken()}
+        return [found for name in sorted(suspects) if (found := self._ailing(suspects[name])) is not None]
 
     def checked(self) -> dict[str, int]:
         """Unix time of the last check of each module that has one."""

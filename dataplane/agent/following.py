@@ -1,8 +1,9 @@
 """Follows the desired bucket: snapshot and tail, checked against head and beat.
 
 A quiet watch is not trusted.  The leader's beat says every two seconds what the set is; when three are missed, or what
-is held differs from it for two seconds, or it names a bucket made anew, then the connection itself is dropped and
-everything begins again with a snapshot.  While nobody beats (the control plane is away) the patience doubles.
+is held differs from it for two seconds in which nothing newer is proven, or it names a bucket made anew, then the
+connection itself is dropped and everything begins again with a snapshot.  While nobody beats (the control plane is
+away) the patience doubles.
 
 What arrives is only queued; everything is decided in `Follower.run`, on the agent's loop.  Comes from NATS through
 `schemas.kits.buckets`, which counts every message; goes to `dataplane.agent.holding`.
@@ -66,6 +67,7 @@ class Follower:
         self._sequence = 0
         self._beat_at = 0.0
         self._doubt_since: float | None = None
+        self._proven = held.proof
         self._patience = 3 * beat_seconds
         self._lenience = beat_seconds
         self.standing = Standing.UNPROVEN
@@ -182,7 +184,8 @@ class Follower:
             return "three beats missed"
         if self._beat is not None and self._beat.created != self._created:
             return "the bucket was made anew"
-        if self._agrees():
+        moves = self._moves()
+        if moves or self._agrees():
             self._doubt_since, self._lenience = None, self._beat_seconds
             if self.doubted:
                 self.doubted = False
@@ -200,6 +203,14 @@ class Follower:
         # a doubt that the next snapshot does not settle is no fault of the watch: look less and less often
         self._lenience = min(jittered(2 * self._lenience, 0.2, self._random), _QUIETEST)
         return f"what is held differs from what the leader says ({self.standing.value})"
+
+    def _moves(self) -> bool:
+        """Whether a newer set was proven since this was asked last.
+
+        Then the watch works, and a beat that says otherwise is of before: in a stream of changes it always is.
+        """
+        before, self._proven = self._proven, self._held.proof
+        return self._proven != before
 
     def _agrees(self) -> bool:
         if self.standing is not Standing.PROVEN or self._beat is None:

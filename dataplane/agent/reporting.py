@@ -33,7 +33,7 @@ _PACE_SECONDS: Final = 0.001
 _PAUSE_MAX: Final = 1.0
 _BURST: Final = 5
 """Reports that may follow each other without any wait: more than one change of one module makes."""
-_STEADY_SECONDS: Final = 0.05
+_STEADY_SECONDS: Final = 0.1
 """Wait between reports in a stream of changes: one then tells of several."""
 
 

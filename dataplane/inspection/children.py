@@ -105,6 +105,7 @@ def _serve(host: surroundings.Host) -> int:
             return 0  # the code forked, and this is not the process that was asked
         if _doors() != doors:
             return Exit.LOST
+        faulthandler.cancel_dump_traceback_later()
         _send(_len(answer).to_bytes(4, "big") + after.to_bytes(1, "big") + answer)
         if after is not After.CLEAN:
             return 0

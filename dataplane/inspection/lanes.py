@@ -22,6 +22,9 @@ SHARED: Final = 64
 """How many inspections one process does at most; making one costs as much as five plain modules' inspections."""
 MANY: Final = 8
 """How many have to wait for another process to be made, which costs as much as some plain modules' inspections."""
+STAY_SECONDS: Final = 2.0
+"""How long a process that left no trace waits for somebody else's request: in a stream of them that comes slowly, too,
+a process is shared."""
 
 
 class Lane(enum.IntEnum):
@@ -87,6 +90,8 @@ class Lanes:
     aside: dict[Lane, deque[InspectionRequest]] = field(default_factory=lambda: {lane: deque() for lane in Lane})
     """Those that wait for a slower lane."""
     running: list[Run] = field(default_factory=list)
+    resting: list[Run] = field(default_factory=list)
+    """Those that have answered, left no trace, and wait for another request."""
     asked_at: float = -math.inf
     """When the newest request came."""
 
@@ -116,12 +121,36 @@ class Lanes:
         """``run`` has answered and left no trace: whether it goes on with another request."""
         if not run.open or self.again or not self.waiting:
             return False
-        run.request, run.started, run.entered, run.done = self.waiting.popleft(), now, now, run.done + 1
+        self._next(run, now)
         return True
+
+    def rest(self, run: Run, now: float) -> bool:
+        """``run`` has answered, left no trace, and nobody waits: whether it stays for a while."""
+        if not run.open or self.again:
+            return False
+        self.running.remove(run)
+        self.resting.append(run)
+        run.entered = now
+        return True
+
+    def resume(self, now: float) -> Run | None:
+        """Who begins now in a process that rests; None: nobody waits, none rests, or there is no room."""
+        if self.again or not self.waiting or not self.resting or not self._room(Lane.QUICK):
+            return None
+        run = self._run(self.resting.pop())
+        self._next(run, now)
+        return run
+
+    def rested(self, now: float) -> list[Run]:
+        """Those that have rested long enough, which are over."""
+        over = [run for run in self.resting if run.entered + STAY_SECONDS <= now]
+        for run in over:
+            self.end(run)
+        return over
 
     def end(self, run: Run) -> None:
         """``run`` is over."""
-        self.running.remove(run)
+        (self.resting if run in self.resting else self.running).remove(run)
 
     def repeat(self, run: Run) -> None:
         """What ``run`` was at has to be inspected again, by itself."""
@@ -151,11 +180,15 @@ class Lanes:
         return [run for run in self.running if run.deadline <= now]
 
     def next_moment(self) -> float | None:
-        """When somebody's time is over, here or in its lane; None: nobody runs."""
-        return min((min(run.deadline, run.stays_until) for run in self.running), default=None)
+        """When somebody's time is over, here, in its lane or at rest; None: there is nobody."""
+        moments = [min(run.deadline, run.stays_until) for run in self.running]
+        return min([*moments, *(run.entered + STAY_SECONDS for run in self.resting)], default=None)
 
     def _room(self, lane: Lane) -> bool:
         return sum(run.lane is lane for run in self.running) < PLACES[lane]
+
+    def _next(self, run: Run, now: float) -> None:
+        run.request, run.started, run.entered, run.done = self.waiting.popleft(), now, now, run.done + 1
 
     def _run(self, run: Run) -> Run:
         self.running.append(run)

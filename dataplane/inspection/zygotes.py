@@ -8,8 +8,9 @@ behind is killed with all that it started.  Ends with standard input.
 What holds for a child's later requests: only a good answer counts.  Code that failed, crashed or hung behind another's
 is inspected again by itself, so that nobody answers for what another module did.
 
-One child waits in reserve, forked and warm before it is needed: its fork and its page faults are nobody's wait.  It is
-made when nothing was asked for a while, not beside the inspection that took the last one, nor beside what follows it.
+A child that left no trace rests for a moment, in case that another request comes (`lanes.STAY_SECONDS`).  Another one
+waits in reserve, forked and warm before it is needed: its fork and its page faults are nobody's wait.  It is made when
+nothing was asked for a while, not beside the inspection that took the last one, nor beside what follows it.
 Measured: fork, page faults and exit 13 ms, ten plain routes 6 ms, against 350 ms for a fresh process.
 """
 
@@ -70,6 +71,8 @@ class Zygote:
             self._expire()
             if self._strays:
                 self._sweep()
+            while run := self._lanes.resume(time.monotonic()):
+                self._children[run].ask(run.request)
             while run := self._lanes.begin(time.monotonic()):
                 self._begin(run)
         self._close()
@@ -136,6 +139,9 @@ class Zygote:
             return
         run = next(run for run, each in self._children.items() if each is child)
         closed = child.drain()
+        if run in self._lanes.resting:
+            self._part(run)  # nobody asked it anything
+            return
         if child.complete() and not child.too_long:
             self._answered(run, child)
         elif child.complete():
@@ -154,12 +160,14 @@ class Zygote:
         self._tell(run, report)  # first: ending a process takes longer than a plain module's inspection
         if clean and self._lanes.follow(run, time.monotonic()):
             child.ask(run.request)
-        else:
+        elif not (clean and self._lanes.rest(run, time.monotonic())):
             child.untidy = busy
             self._part(run)
 
     def _expire(self) -> None:
         now = time.monotonic()
+        for run in self._lanes.rested(now):
+            self._kill(self._children.pop(run))
         for run in self._lanes.late(now):
             self._finish(run, verdicts.timed_out(run.request, self._children[run].output_fd))
         for run in self._lanes.overdue(now):

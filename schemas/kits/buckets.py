@@ -218,9 +218,10 @@ async def _entries(
         yield None
     while True:
         try:
-            message = await asyncio.wait_for(arrived.get(), heartbeat * MISSED_HEARTBEATS)
-        except TimeoutError:
-            raise GapError(f"{bucket}: no word for {heartbeat * MISSED_HEARTBEATS:.1f} s") from None
+            # a timer and a task only where there is something to wait for
+            message = arrived.get_nowait()
+        except asyncio.QueueEmpty:
+            message = await _heard(arrived, bucket, heartbeat * MISSED_HEARTBEATS)
         if message is None:
             raise GapError(f"{bucket}: the connection ended")
         if (status := (message.headers or {}).get("Status")) is not None:
@@ -239,6 +240,13 @@ async def _entries(
         if not complete and metadata.num_pending == 0:
             complete = True
             yield None
+
+
+async def _heard(arrived: "asyncio.Queue[Msg | None]", bucket: str, patience: float) -> Msg | None:
+    try:
+        return await asyncio.wait_for(arrived.get(), patience)
+    except TimeoutError:
+        raise GapError(f"{bucket}: no word for {patience:.1f} s") from None
 
 
 async def _control(session: Session, message: Msg, status: str, bucket: str) -> int | None:

@@ -2,14 +2,18 @@
 
 import asyncio
 import itertools
+from collections.abc import Sequence
+from datetime import datetime
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from controlplane import errors
-from controlplane.reconcile import looping
+from controlplane.reconcile import examining, loading, looping
+from controlplane.reconcile.facts import Facts
 from controlplane.reconcile.queueing import Priority
+from controlplane.store.readings import Reading
 from schemas.meta import Json
 from tests.doubles.inspectors import module_spec, route
 from tests.doubles.shards import shards
@@ -327,24 +331,25 @@ def test_resyncs_are_spread_over_their_interval(simulate: Simulate) -> None:
     simulate(scenario)
 
 
-def test_an_exception_in_one_turn_costs_nobody_else_anything(simulate: Simulate) -> None:
+def test_an_exception_in_one_turn_costs_nobody_else_anything(
+    simulate: Simulate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = loading.read
+
+    def failing(reading: Reading, name: str, now: datetime, examiner: examining.Examiner) -> Facts | None:
+        if name == "bad":
+            raise RuntimeError("a bug")
+        return read(reading, name, now, examiner)
+
     async def scenario(world: World) -> None:
         plane = await settled(world)
-        reconciler = world.reconciler
-        load = reconciler._load
-
-        async def failing(name: str) -> object:
-            if name == "bad":
-                raise RuntimeError("a bug")
-            return await load(name)
-
-        reconciler._load = failing  # type: ignore[method-assign,assignment]
-        await world.apply("bad", module_spec(1))
-        await world.apply("good", module_spec(1))
-        await world.until_state("good", "ACTIVE", 5)
-        await asyncio.sleep(300)
-        assert 8 <= reconciler.queue.failures("bad") <= 30
-        reconciler._load = load  # type: ignore[method-assign]
+        with monkeypatch.context() as patch:
+            patch.setattr(loading, "read", failing)
+            await world.apply("bad", module_spec(1))
+            await world.apply("good", module_spec(1))
+            await world.until_state("good", "ACTIVE", 5)
+            await asyncio.sleep(300)
+            assert 8 <= world.reconciler.queue.failures("bad") <= 30
         await world.apply("bad", module_spec(2))
         await world.until_state("bad", "ACTIVE", 1)
         assert plane.leads
@@ -358,14 +363,14 @@ def test_a_turn_that_hangs_is_given_up_and_tried_again(simulate: Simulate) -> No
         reconciler = world.reconciler
         load, hung = reconciler._load, 0
 
-        async def hanging(name: str) -> object:
+        async def hanging(names: Sequence[str]) -> loading.Loaded:
             nonlocal hung
             if hung < 1:
                 hung += 1
                 await asyncio.Event().wait()
-            return await load(name)
+            return await load(names)
 
-        reconciler._load = hanging  # type: ignore[method-assign,assignment]
+        reconciler._load = hanging  # type: ignore[method-assign]
         await world.apply("one", module_spec(1))
         await asyncio.sleep(29)
         assert world.state("one") == "DISCOVERED"

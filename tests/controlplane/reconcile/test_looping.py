@@ -2,11 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from typing import Any
 
 import pytest
 
-from controlplane.reconcile import leadership, locks
+from controlplane.reconcile import examining, leadership, loading, locks
+from controlplane.reconcile.facts import Facts
+from controlplane.store.readings import Reading
 from tests.doubles import apiparts, planes
 from tests.doubles.planes import Plane, manifest
 from tests.doubles.polling import until
@@ -38,6 +42,35 @@ async def test_what_the_write_path_stores_becomes_active_and_goes_again(plane: P
 async def test_a_hundred_modules_in_one_apply_are_active_soon(plane: Plane) -> None:
     await plane.writer.apply([manifest(f"m{number}") for number in range(100)], manager="test")
     await until(lambda: _all_active(plane, 100), timeout=30)
+
+
+async def test_modules_that_are_due_together_share_a_snapshot_and_not_their_troubles(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads, read = [0], loading.read
+
+    def counted(reading: Reading, name: str, now: datetime, examiner: examining.Examiner) -> Facts | None:
+        reads[0] += 1
+        if name == "m7":
+            raise ValueError("facts that cannot be read")
+        return read(reading, name, now, examiner)
+
+    monkeypatch.setattr(loading, "read", counted)
+    snapshots, ask = [0], plane.store.read
+
+    async def asked(query: Callable[[Reading], Any]) -> Any:
+        snapshots[0] += 1
+        return await ask(query)
+
+    monkeypatch.setattr(plane.store, "read", asked)
+    await plane.writer.apply([manifest(f"m{number}") for number in range(32)], manager="test")
+    await until(lambda: reads[0] >= 32)
+    assert snapshots[0] * 4 < reads[0]
+    monkeypatch.setattr(plane.store, "read", ask)
+    await until(lambda: _active(plane, 31))
+    assert plane.reconciler.queue.failures("m7") > 0
+    monkeypatch.setattr(loading, "read", read)
+    await until(lambda: _active(plane, 32))
 
 
 async def test_objects_of_other_kinds_may_have_a_module_s_name(plane: Plane) -> None:
@@ -91,3 +124,8 @@ async def _all_active(plane: Plane, count: int) -> bool:
         record.status.get("state") == "ACTIVE" and record.status.get("observedGeneration") == record.generation
         for record in records
     )
+
+
+async def _active(plane: Plane, count: int) -> bool:
+    records = await plane.store.read(lambda reading: reading.list("Module"))
+    return len([record for record in records if record.status.get("state") == "ACTIVE"]) == count

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dataplane.inspection import lanes
-from dataplane.inspection.lanes import MANY, PLACES, REST_SECONDS, SECONDS, SHARED, Lane, Lanes
+from dataplane.inspection.lanes import MANY, PLACES, REST_SECONDS, SECONDS, SHARED, STAY_SECONDS, Lane, Lanes
 from schemas.inspections import InspectionRequest
 
 QUICK = 0.01
@@ -139,3 +139,34 @@ def test_no_process_is_made_in_reserve_beside_somebody_who_waits_or_has_just_ask
     assert run is not None
     assert queue.follow(run, 7.2)
     assert queue.reserve_at() == 7.1 + REST_SECONDS
+
+
+def test_a_process_that_left_no_trace_rests_for_who_comes_next() -> None:
+    queue = Lanes()
+    queue.waiting.append(request(0))
+    first = queue.begin(0.0)
+    assert first is not None
+    assert not queue.follow(first, 0.1)
+    assert queue.rest(first, 0.1)
+    assert (queue.running, queue.resume(0.2), queue.next_moment()) == ([], None, 0.1 + STAY_SECONDS)
+    queue.waiting.append(request(1))
+    assert queue.resume(0.5) is first
+    assert (first.request.id, first.fresh, first.started, queue.running) == ("1", False, 0.5, [first])
+    assert queue.rest(first, 1.0)
+    assert queue.rested(0.9 + STAY_SECONDS) == []
+    assert queue.rested(1.0 + STAY_SECONDS) == [first]
+    assert (queue.running, queue.resting) == ([], [])
+
+
+def test_nothing_rests_that_takes_no_other_request_or_stands_in_the_way_of_one_that_is_due_alone() -> None:
+    queue = Lanes()
+    queue.waiting.append(request(0))
+    first = queue.begin(0.0)
+    assert first is not None
+    first.done = SHARED - 1
+    assert not queue.rest(first, 0.1)
+    first.done = 1
+    queue.repeat(first)
+    assert not queue.rest(first, 0.1)
+    queue.end(first)
+    assert queue.running == []
