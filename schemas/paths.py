@@ -4,6 +4,7 @@ Pure.  Templates are Starlette's: ``/users/{id}``, ``/files/{rest:path}``, ``/it
 namespace's routes by `precedence`, the control plane tells by it who answers what: one order for both planes.
 """
 
+import functools
 import re
 from collections.abc import Iterable
 from typing import Final, TypeAlias
@@ -25,6 +26,7 @@ _NARROW: Final = {"uuid": 0, "int": 1, "float": 2}
 """Of the typed converters: what one catches of another's requests is the smaller part of its own."""
 
 
+@functools.lru_cache(maxsize=4096)
 def path_shape(template: str) -> str:
     """The template with each parameter's name struck out; the converter stays unless it is the default ``str``.
 

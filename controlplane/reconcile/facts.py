@@ -73,7 +73,7 @@ class Facts:
     deleting_for: float = 0.0
     """Seconds since deletion was asked for."""
     trace: Traceparent | None = None
-    """In whose trace this generation came; None: it is older than traces."""
+    """In whose trace this generation came; None: it is older than traces, or the trace is that of who reads."""
 
 
 class Action(StrEnum):

@@ -19,6 +19,7 @@ from controlplane.store.readings import Reading
 from controlplane.store.records import Record
 from schemas import names, paths
 from schemas.inspections import InspectionOutcome
+from schemas.kits.tracecontext import Traceparent
 from schemas.module import DesiredModule, ModuleSpec, ModuleStatus
 
 Loaded: TypeAlias = Mapping[str, Facts | Exception | None]
@@ -26,11 +27,12 @@ Loaded: TypeAlias = Mapping[str, Facts | Exception | None]
 
 
 def read_all(reading: Reading, wanted: Sequence[str], now: datetime, examiner: examining.Examiner) -> Loaded:
-    """The facts of several modules, as `read`; one that cannot be read is nobody else's trouble."""
+    """The facts of several modules, as `read`, and their traces; one that cannot be read is nobody else's trouble."""
     found: dict[str, Facts | Exception | None] = {}
     for name in wanted:
         try:
-            found[name] = read(reading, name, now, examiner)
+            facts = read(reading, name, now, examiner)
+            found[name] = None if facts is None else replace(facts, trace=trace_of(reading, name))
         except SQLAlchemyError:
             raise  # the database's: no other question would fare better
         except Exception as problem:  # noqa: BLE001 (raised again in the turn of this module)
@@ -53,13 +55,18 @@ def read(reading: Reading, name: str, now: datetime, examiner: examining.Examine
         desired=reading.desired_row(names.module_key(name)),
         row_error=reading.row_error(name),
         held=tuple(reading.claims_of(record.uid)),
-        trace=None if (trace := tracking.of(reading.ask, name)) is None else trace.position,
     )
     if spec is None or record.deleting:
         return facts
     facts = replace(facts, last_good=_last_good(reading, facts, spec, examiner))
     graph = dependencies.reachable(depends_on(spec), lambda other: neighbour(reading.get("Module", other)))
     return _in_company(reading, replace(facts, graph=graph, examination=examiner.look(reading, record, spec)), spec)
+
+
+def trace_of(reading: Reading, name: str) -> Traceparent | None:
+    """In whose trace the newest generation of a module came; who goes on in the transaction that brought it knows."""
+    trace = tracking.of(reading.ask, name)
+    return None if trace is None else trace.position
 
 
 def _last_good(reading: Reading, facts: Facts, spec: ModuleSpec, examiner: examining.Examiner) -> DesiredModule | None:

@@ -16,7 +16,11 @@ from controlplane.store.tables import CLAIMS, CONTESTS
 from schemas import paths
 
 _INSERT: Final = insert(CLAIMS)
-_OF_UID: Final = select(*encoding.CLAIM_COLUMNS).where(CLAIMS.c.uid == bindparam("uid"))
+_OF_UID: Final = (
+    select(*encoding.CLAIM_COLUMNS)
+    .where(CLAIMS.c.uid == bindparam("uid"))
+    .order_by(CLAIMS.c.revision, CLAIMS.c.shape, CLAIMS.c.method)
+)
 _DELETE: Final = delete(CLAIMS).where(
     CLAIMS.c.api_version == bindparam("api_version_"),
     CLAIMS.c.namespace == bindparam("namespace_"),
@@ -34,6 +38,9 @@ def take(
 
     Returns the claims of others that do, oldest first.
     """
+    if _has_all(ledger.claims.get(record.uid, ()), api_version, namespace, wanted):
+        return []
+    ledger.claims.clear()
     ledger.flush(CLAIMS)
     held = neighbouring.claims_at(ledger.ask, api_version, namespace, {shape for _, shape, _ in wanted})
     asked: dict[str, set[str]] = {}
@@ -56,11 +63,27 @@ def take(
     return []
 
 
+def _has_all(
+    own: Collection[Claim], api_version: str, namespace: str, wanted: Collection[tuple[str, str, str]]
+) -> bool:
+    """Whether one module's claims are all that it wants: whoever has a claim need not look for others' in its place."""
+    places = {(claim.api_version, claim.namespace, claim.method, claim.shape) for claim in own}
+    return bool(places) and all((api_version, namespace, method, shape) in places for method, shape, _ in wanted)
+
+
+def held(ledger: Ledger, uid: str) -> list[Claim]:
+    """What a uid holds, oldest first."""
+    ledger.flush(CLAIMS)
+    found = ledger.claims[uid] = [encoding.claim(row) for row in ledger.ask(_OF_UID, {"uid": uid})]
+    return found
+
+
 def release(ledger: Ledger, uid: str, keep: Collection[tuple[str, str, str, str]] = ()) -> None:
     """Give up a uid's claims but those of ``keep``: (apiVersion, namespace, method, shape)."""
     kept = set(keep)
-    ledger.flush(CLAIMS)
-    for claim in map(encoding.claim, ledger.ask(_OF_UID, {"uid": uid})):
+    own = held(ledger, uid)
+    ledger.claims.clear()
+    for claim in own:
         if (claim.api_version, claim.namespace, claim.method, claim.shape) not in kept:
             ledger.wait(
                 CLAIMS,

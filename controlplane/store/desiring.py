@@ -53,7 +53,7 @@ def desire(
 ) -> DesiredRow:
     """Set what a key should hold; the same content again is the row that stands."""
     digest = documents.payload_digest(payload)
-    old = _stored(ledger, key)
+    old = stored(ledger, key)
     if (
         old is not None
         and not old.deleted
@@ -67,7 +67,7 @@ def desire(
 
 def withdraw(ledger: Ledger, epoch: int, key: str) -> DesiredRow | None:
     """Put a tombstone in a key's place; None: the key was never desired.  A tombstone stays as it is."""
-    old = _stored(ledger, key)
+    old = stored(ledger, key)
     if old is None or old.deleted:
         return old
     row = replace(
@@ -87,6 +87,7 @@ def forget(ledger: Ledger, keys: Collection[str]) -> None:
     """Drop the tombstones among ``keys``."""
     for key in keys:
         ledger.wait(DESIRED, _FORGET, {"key_": key})
+        ledger.desired_rows.pop(key, None)
 
 
 def rewrite(ledger: Ledger, epoch: int) -> list[DesiredRow]:
@@ -102,10 +103,13 @@ def rewrite(ledger: Ledger, epoch: int) -> list[DesiredRow]:
     return written
 
 
-def _stored(ledger: Ledger, key: str) -> DesiredRow | None:
-    ledger.flush(DESIRED)
-    found = ledger.ask(_ROW, {"key": key})
-    return encoding.desired_row(found[0]) if found else None
+def stored(ledger: Ledger, key: str) -> DesiredRow | None:
+    """The row of a key as this transaction left it."""
+    if key not in ledger.desired_rows:
+        ledger.flush(DESIRED)
+        found = ledger.ask(_ROW, {"key": key})
+        ledger.desired_rows[key] = encoding.desired_row(found[0]) if found else None
+    return ledger.desired_rows[key]
 
 
 def _write(ledger: Ledger, old: DesiredRow | None, row: DesiredRow) -> None:
@@ -122,6 +126,7 @@ def _write(ledger: Ledger, old: DesiredRow | None, row: DesiredRow) -> None:
         count, total = count + 1, documents.add_members(total, [_member(row)])
     _set_head(ledger, DesiredHead(row.epoch, row.revision, count, documents.hash_text(total)))
     ledger.desired.append(row)
+    ledger.desired_rows[row.key] = row
 
 
 def _member(row: DesiredRow) -> int:

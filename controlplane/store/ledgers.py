@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Executable, Table, bindparam, delete, insert,
 
 from controlplane import errors
 from controlplane.store import encoding, executing
-from controlplane.store.records import Batch, Change, DesiredHead, DesiredRow, OutboxRow, Record
+from controlplane.store.records import Batch, Change, Claim, DesiredHead, DesiredRow, OutboxRow, Record
 from controlplane.store.tables import CHANGES, META, OBJECTS, OUTBOX
 from schemas.meta import now_text
 
@@ -82,6 +82,10 @@ class Ledger:
         self.desired: list[DesiredRow] = []
         self.head: DesiredHead | None = None
         """The head as this transaction left it; None: not looked at yet (see `controlplane.store.desiring`)."""
+        self.claims: dict[str, list[Claim]] = {}
+        """By uid, what modules were seen to hold; only as long as no claim was taken or given up since."""
+        self.desired_rows: dict[str, DesiredRow | None] = {}
+        """By key, the desired rows that were looked at, as this transaction left them."""
         self._seen: dict[tuple[str, str], Sequence[Any] | None] = {}
         self._records: dict[tuple[str, str], tuple[Sequence[Any], Record]] = {}
         """Of rows in `_seen`, what they say: a unit asks for the same object several times."""

@@ -70,6 +70,16 @@ class Transaction(Reading):
         self._open()
         return self.ledger.record(kind, name)
 
+    def claims_of(self, uid: str) -> builtins.list[Claim]:
+        """The routes that one module holds, with this transaction's own writes."""
+        self._open()
+        return list(claiming.held(self.ledger, uid))
+
+    def desired_row(self, key: str) -> DesiredRow | None:
+        """One key of the desired set, with this transaction's own writes."""
+        self._open()
+        return desiring.stored(self.ledger, key)
+
     def stands(self, record: Record) -> bool:
         """Whether the object is still the one of that uid and revision."""
         self._open()

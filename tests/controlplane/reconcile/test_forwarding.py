@@ -1,11 +1,16 @@
 """A generation whose code is known goes forward in the commit that brings it, and nothing else does."""
 
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 
 import pytest
+from sqlalchemy import Connection, Executable
 
 from controlplane.reconcile import deciding
+from controlplane.store import executing
+from controlplane.store.records import Record
+from controlplane.store.transactions import Transaction
 from schemas import names
 from tests.doubles import planes
 from tests.doubles.inspectors import digest, route
@@ -59,6 +64,33 @@ async def test_an_apply_of_known_code_takes_two_commits_until_it_is_active(plane
     await active(plane, 2)
     renewals = 1
     assert plane.store.commits - before <= 2 + renewals
+
+
+async def test_going_forward_asks_the_database_seven_questions_and_none_twice(
+    plane: Plane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await applied(plane)
+    await active(plane, 1)
+    forward, rows = plane.reconciler.forwarder(), executing.rows
+    asked: list[str] = []
+
+    def counted(tx: Transaction, record: Record) -> Record:
+        asked.clear()  # a unit may run twice
+        writer = threading.get_ident()
+
+        def noted(connection: Connection, statement: Executable, values: Mapping[str, object]) -> list[object]:
+            if threading.get_ident() == writer:
+                asked.append(str(statement))
+            return rows(connection, statement, values)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(executing, "rows", noted)
+            return forward(tx, record)
+
+    plane.writer.forward = lambda: counted
+    assert await applied(plane, 1, limits={"timeoutSeconds": 7}) == "REGISTERED"
+    assert len(asked) == len(set(asked)), asked
+    assert len(asked) <= 7, "lease, desired row, row's error, own claims, inspection, neighbours, head"
 
 
 async def test_what_is_not_settled_is_left_to_the_loop(plane: Plane) -> None:

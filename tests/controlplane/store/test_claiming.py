@@ -181,3 +181,25 @@ def steps(reading: readings.Reading, work: Callable[[neighbouring.Ask], None]) -
     finally:
         raw.set_progress_handler(None, 1)  # type: ignore[union-attr]
     return counted[0]
+
+
+async def test_who_has_seen_its_claims_takes_no_look_at_others_and_one_that_gave_some_up_does(
+    store: stores.Store,
+) -> None:
+    first, _ = await store.write(take("first", GET, POST))
+
+    def again(tx: transactions.Transaction) -> list[Claim]:
+        assert len(tx.claims_of(first.uid)) == 2
+        assert tx.take_claims(first, "v1", "shop", [GET, POST]) == []
+        tx.release_claims(first.uid, keep=[("v1", "shop", "GET", "/users/{}")])
+        return tx.claims_of(first.uid)
+
+    assert [claim.method for claim in await store.write(again)] == ["GET"]
+    second, refused = await store.write(take("second", POST))
+    assert refused == []
+
+    def too_late(tx: transactions.Transaction) -> list[Claim]:
+        tx.claims_of(first.uid)
+        return tx.take_claims(first, "v1", "shop", [GET, POST])
+
+    assert [claim.uid for claim in await store.write(too_late)] == [second.uid]
