@@ -11,12 +11,12 @@ Called by `controlplane.messaging.messengers`; goes to NATS.
 
 import asyncio
 import functools
-import re
 from collections import deque
 from collections.abc import Callable
 from random import Random
 from typing import Any, Final
 
+import orjson
 import structlog
 from nats.errors import Error as NatsError
 from nats.js.errors import NotFoundError
@@ -56,8 +56,6 @@ _MARK_SECONDS: Final = 1.0
 """How long acknowledgements are gathered before they are written: after a crash the server drops the repeats."""
 _TROUBLE: Final = (LinkError, NatsError, OSError, buckets.GapError, errors.StoreBusy, errors.Fenced)
 
-_TRACEPARENT: Final = re.compile(r'"traceparent":"([^"\\]*)"')
-"""In an event's body; not in a text of it, where a quote has a backslash."""
 _KEPT: Final = (
     select(*encoding.OUTBOX_COLUMNS)
     .where(OUTBOX.c.id > bindparam("after"))
@@ -186,8 +184,7 @@ class Relay:
         async def send(session: Session) -> None:
             await session.js.publish(row.subject, body, timeout=CALL_SECONDS * 2, headers=headers)
 
-        said = _TRACEPARENT.search(row.body)
-        parent = tracecontext.read_traceparent(said[1] if said else "")
+        parent = tracecontext.read_traceparent(orjson.loads(body).get("traceparent", ""))
         labels = {"messaging.system": "nats", "messaging.destination.name": row.subject}
         with tracing.span(
             "publish event", parent=parent, module=row.order_key, kind=Kind.PRODUCER, attributes=labels
