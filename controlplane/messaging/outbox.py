@@ -50,8 +50,8 @@ HELD: Final = 10_000
 ALARM_SHARE: Final = 0.7
 """From this share of the stream's room on an alarm is logged."""
 _IN_FLIGHT: Final = 64
-_AFTER_SECONDS: Final = 0.01
-"""How long an event lets the desired state of its commit go first: workers wait for that one."""
+_AFTER_SECONDS: Final = 0.02
+"""How long an event lets the desired state of its commit go first: workers wait for that, and build what it brings."""
 _MARK_SECONDS: Final = 1.0
 """How long acknowledgements are gathered before they are written: after a crash the server drops the repeats."""
 _TROUBLE: Final = (LinkError, NatsError, OSError, buckets.GapError, errors.StoreBusy, errors.Fenced)

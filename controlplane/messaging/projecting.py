@@ -1,6 +1,6 @@
 """The desired rows of the database, projected into the bucket that workers follow.
 
-    commit ──listen──▶ waiting rows ──▶ documents (pipelined, compare-and-swap) ──acknowledged, 5 ms──▶ head
+    commit ──listen──▶ waiting rows ──▶ documents (pipelined, compare-and-swap) ──acknowledged, 15 ms──▶ head
 
 Always: the database is the truth and the bucket is rebuilt from it; a head is written only after every document that
 it covers is acknowledged; no write is tried twice blindly (whatever fails or stays unanswered leads to reading bucket
@@ -38,9 +38,9 @@ logger = structlog.get_logger("controlplane.messaging.projecting")
 
 AUDIT_SECONDS: Final = 30.0
 """How often bucket and database are compared in full, give or take a fifth."""
-HEAD_SECONDS: Final = 0.005
-"""How long a head may stay behind its first document: workers take the document in meanwhile, undisturbed by the
-proof, and one proof serves many documents."""
+HEAD_SECONDS: Final = 0.015
+"""How long a head may stay behind its first document: workers take the document in meanwhile, also one that brings code
+to be built, undisturbed by the proof, and one proof serves many documents."""
 TOMBSTONE_SECONDS: Final = 600.0
 """How long a tombstone stays; a worker that was away for longer learns of it from a verified snapshot."""
 _PIPELINE: Final = 64
