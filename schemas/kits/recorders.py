@@ -151,20 +151,23 @@ class Recorder:
         spool = self._open()
         if self.full and spool.bytes >= self._limit * _AGAIN and not ending:
             return
-        while self._waiting or self._missed > self._missed_told or ending:
+        due = len(self._waiting)
+        while due > 0 or self._missed > self._missed_told or ending:
             last = ending and not self._waiting
-            self._flush(spool, last)
+            due -= self._flush(spool, last)
             if last:
                 return
             if spool.bytes >= self._limit and not ending:
                 self._failing(f"{spool.path} has {spool.bytes:,} bytes, as many as it may")
                 return
+            if due <= 0 and not ending:
+                break  # what came meanwhile has its own turn; else groups would be as small as a flush is short
         if self.full:
             logger.info("records are kept again", extra={"spool": str(spool.path)})
         self.full, self.trouble = False, ""
 
-    def _flush(self, spool: Spool, last: bool) -> None:
-        """One group of notes; they go only when they are on the disk."""
+    def _flush(self, spool: Spool, last: bool) -> int:
+        """One group of notes; they go only when they are on the disk.  Returns how many they were."""
         entries = [self._waiting[place] for place in range(min(len(self._waiting), 2_000))]
         records, broken = self._records(entries)
         missed = self._missed
@@ -178,6 +181,7 @@ class Recorder:
         self._missed_told = missed
         for _ in entries:
             self._waiting.popleft()
+        return len(entries)
 
     def _records(self, entries: list[Any]) -> tuple[list[Record], int]:
         records, broken = list[Record](), 0

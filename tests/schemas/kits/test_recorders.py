@@ -144,6 +144,48 @@ def test_more_notes_than_may_wait_are_counted(tmp_path: Path) -> None:
     assert brief(taken(desk.spool)) == ["start", *range(10), 15, "end"]
 
 
+def test_what_comes_while_notes_are_written_has_its_own_turn(tmp_path: Path) -> None:
+    """However busy it is: a flush takes as long for one note as for many, so each takes all of a quarter second."""
+    desk = Desk(tmp_path, interval=3600.0)
+    desk.recorder._open()
+    desk.recorder.note(0)
+    appended = busily(desk, 3)
+    desk.recorder._write(ending=False)
+    assert appended == [1]
+    desk.recorder._write(ending=False)
+    assert appended == [1, 3]
+    assert brief(taken(desk.spool)) == ["start", 0, 1, 2, 3]
+
+
+def test_after_too_many_notes_there_is_room_again_however_busy_it_is(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, waiting=10, interval=3600.0)
+    desk.recorder._open()
+    for number in range(12):
+        desk.recorder.note(number)
+    appended = busily(desk, 3)
+    desk.recorder._write(ending=False)
+    assert appended == [11]
+    assert not desk.recorder.full
+    desk.recorder.note(7)
+    desk.recorder._write(ending=False)
+    assert brief(taken(desk.spool)) == ["start", *range(10), 2, 7, 3]
+
+
+def busily(desk: Desk, count: int) -> list[int]:
+    """Let notes come during each flush; returns how many records each had, as they are written."""
+    append, sizes = desk.spool.append, list[int]()
+
+    def slow(records: Any, accounted: int, *, closed: bool = False) -> None:
+        sizes.append(len(records))
+        assert len(sizes) < 5, "it goes on and on"
+        for number in range(count):
+            desk.recorder.note(number + 1)
+        append(records, accounted, closed=closed)
+
+    desk.spool.append = slow  # type: ignore[method-assign]
+    return sizes
+
+
 def test_a_note_that_cannot_be_encoded_is_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     desk = Desk(tmp_path)
     desk.recorder.start()
