@@ -205,7 +205,7 @@ class Worker:
     async def _open(self, agent: agents.Agent) -> None:
         try:
             await agent.ready()
-            sys.setswitchinterval(turns.SECONDS)  # from now on the agent's thread works beside requests
+            turns.begin()
             await self._server.open_shared_door(self._shared)
         except Exception:
             logger.exception("worker cannot open its door")

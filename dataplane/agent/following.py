@@ -5,8 +5,9 @@ is held differs from it for two seconds in which nothing newer is proven, or it 
 connection itself is dropped and everything begins again with a snapshot.  While nobody beats (the control plane is
 away) the patience doubles.
 
-What arrives is only queued; everything is decided in `Follower.run`, on the agent's loop.  Comes from NATS through
-`schemas.kits.buckets`, which counts every message; goes to `dataplane.agent.holding`.
+What arrives is only queued; everything is decided in `Follower.run`, on the agent's loop, and the serving loop gets
+its turn after each document.  Comes from NATS through `schemas.kits.buckets`, which counts every message; goes to
+`dataplane.agent.holding`.
 """
 
 import asyncio
@@ -23,6 +24,7 @@ from pydantic import ValidationError
 
 from dataplane.agent import holding
 from dataplane.agent.holding import Standing
+from dataplane.runtime import turns
 from schemas import names
 from schemas.documents import Beat
 from schemas.kits import buckets, hearing
@@ -152,6 +154,7 @@ class Follower:
             self._arrived(entry)
             value = entry.value if entry.operation is buckets.Operation.PUT else None
             self._settle(self._held.read(entry.key, value))
+            turns.rest()
         while self._beats:
             self._hear(self._beats.popleft())
         if read:

@@ -117,6 +117,7 @@ class Loader:
         except BaseException as error:  # noqa: BLE001 - nothing that an author's code raises may end this thread
             return LoadFailed("LoadFailed", f"{type(error).__name__}: {error}")
         self.built_at = time.time_ns()
+        turns.rest()
         try:
             return serving.serve(instance, self._clock.now())
         except Exception as error:  # noqa: BLE001 - a route that cannot be compiled is the author's, whatever it raises

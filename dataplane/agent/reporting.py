@@ -2,7 +2,8 @@
 
 Latest wins: while one report is on its way, changes wait and go out together with the next; after a report with a
 long list of pending modules they wait a little longer, so that a thousand modules cost no thousand long lists.  A
-report that cannot be sent is not kept; the next one tells the same and more.  Runs on the agent's loop, goes to NATS.
+report that cannot be sent is not kept; the next one tells the same and more.  Runs on the agent's loop, where the
+serving loop gets its turn between making and sending one; goes to NATS.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from typing import Final
 import structlog
 from nats.errors import Error as NatsError
 
+from dataplane.runtime import turns
 from schemas import names
 from schemas.kits.clocks import Clock
 from schemas.kits.natslink import LinkError, NatsLink
@@ -88,6 +90,7 @@ class Reporter:
         report, made_at = self._make(self._sequence), time.time_ns()
         self._pause = max(self._steady(), min(max(len(report.pending) - _SHORT, 0) * _PACE_SECONDS, _PAUSE_MAX))
         payload = report.model_dump_json(by_alias=True, exclude_none=True).encode()
+        turns.rest()
         subject = f"$KV.{names.BUCKET_WORKERS}.{report.id}"
         try:
             with self._storage.write(names.BUCKET_WORKERS):

@@ -26,6 +26,7 @@ _KEEPERS: Final = ("fastapi", "starlette", "pydantic")
 
 def remember_calls(endpoints: Iterable[object]) -> None:
     """Tell FastAPI where the endpoints stand; else each first request reads and parses the source."""
+    _clearers()  # looks through every module once, which the first unloading is not to do on the serving loop
     places: dict[int, Any] = getattr(routing, "_endpoint_context_cache", {})
     for endpoint in endpoints:
         if inspect.isfunction(endpoint) and not hasattr(endpoint, "__wrapped__"):

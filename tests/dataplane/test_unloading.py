@@ -330,6 +330,14 @@ def test_the_caches_that_are_emptied_are_there() -> None:
     assert len(forgetting._clearers()) > 10, cleared
 
 
+async def test_the_caches_are_looked_for_when_a_module_is_built_not_when_one_is_unloaded_on_the_loop(rig: Rig) -> None:
+    forgetting._clearers.cache_clear()
+    await rig.publish(RICH, 1)
+    assert forgetting._clearers.cache_info().misses == 1
+    await rig.host.remove("small", "u1")
+    assert forgetting._clearers.cache_info().misses == 1
+
+
 @pytest.mark.processes
 @pytest.mark.parametrize("number", [160, pytest.param(1000, marks=pytest.mark.slow)])
 async def test_a_worker_process_stays_as_it_is_through_changes(workers: Any, number: int) -> None:

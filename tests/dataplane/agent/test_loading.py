@@ -10,6 +10,8 @@ from fastapi import APIRouter
 
 from dataplane.agent import holding, loading
 from dataplane.errors import LoadFailed, StartFailed
+from dataplane.gateway import serving
+from dataplane.runtime import turns
 from schemas.kits.clocks import SystemClock
 from schemas.module import DesiredModule, DesiredRoute
 from schemas.policies import OPEN
@@ -85,3 +87,23 @@ async def test_a_hanging_import_is_left_behind_and_the_next_build_goes_on() -> N
     assert (await made.load(WANTED)).instance is not late
     await until(lambda: late.unloads)
     made.close()
+
+
+async def test_between_the_build_and_its_making_ready_the_loop_gets_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    steps: list[str] = []
+
+    def build(module: holding.Wanted) -> FakeInstance:
+        steps.append("built")
+        return FakeInstance(plain)
+
+    def serve(instance: serving.Loaded, since: datetime) -> serving.Served:
+        steps.append("made ready")
+        return real(instance, since)
+
+    real = serving.serve
+    monkeypatch.setattr(serving, "serve", serve)
+    monkeypatch.setattr(turns, "rest", lambda: steps.append("rest"))
+    made = loader(build)
+    await made.load(WANTED)
+    made.close()
+    assert steps == ["built", "rest", "made ready"]

@@ -7,6 +7,7 @@ from typing import Any, cast
 import pytest
 
 from dataplane.agent.reporting import Reporter
+from dataplane.runtime import turns
 from schemas.kits.natslink import NatsLink
 from schemas.kits.storing import Storing
 from schemas.reports import Pending, WorkerReport
@@ -57,8 +58,10 @@ async def test_the_next_report_waits_the_longer_the_more_modules_are_pending(pen
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_a_stream_of_changes_is_told_at_a_steady_pace() -> None:
+async def test_a_stream_of_changes_is_told_at_a_steady_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     clock, link = FakeClock(), Link()
+    rests: list[int] = []
+    monkeypatch.setattr(turns, "rest", lambda: rests.append(link.sent))
 
     def make(sequence: int) -> WorkerReport:
         words: dict[str, Any] = {"id": "w0", "boot": "b", "started_at": clock.now(), "reported_at": clock.now()}
@@ -71,6 +74,7 @@ async def test_a_stream_of_changes_is_told_at_a_steady_pace() -> None:
         await clock.settle()
         await clock.advance(0.005)
     assert 5 + 9 <= link.sent <= 5 + 11, "a burst, then ten a second"
+    assert rests == list(range(link.sent)), "the serving loop gets its turn between making and sending each"
     await clock.advance(2.0)
     before = link.sent
     for _ in range(4):

@@ -23,6 +23,16 @@ from tests.doubles import sources
 Make = Callable[..., Instance]
 
 HEAD = "from dataplane.sdk import BaseModuleRouter, ModuleMetadata, require_module_auth\n"
+TWENTY = (
+    HEAD
+    + "class M(BaseModuleRouter):\n    metadata = ModuleMetadata(module_id='m')\n"
+    + "    def register_routes(self, router):\n"
+    + "        for n in range(20):\n            router.add_api_route(f'/r{n}', lambda: 1)\n",
+    "m:M",
+    [("GET", f"/r{n}") for n in range(20)],
+)
+MOST_STEPS = 5_000
+"""Calls and returns of a build between two offers of its turn; a route takes about 1,300."""
 
 
 @pytest.fixture
@@ -333,24 +343,39 @@ def test_a_build_in_a_thread_gives_way_to_requests_where_there_are_any(
     rests: list[float] = []
     monkeypatch.setattr(turns, "served_seconds", itertools.count(0.0, 1.0 if loop_works else 0.0).__next__)
     monkeypatch.setattr(turns, "_WORK_SECONDS", -1.0)
+    monkeypatch.setattr(turns, "_PEACE_SECONDS", -1.0)
     monkeypatch.setattr("dataplane.runtime.turns.time.sleep", rests.append)
-    text = HEAD + (
-        "class M(BaseModuleRouter):\n    metadata = ModuleMetadata(module_id='m')\n"
-        "    def register_routes(self, router):\n"
-        "        for n in range(20):\n            router.add_api_route(f'/r{n}', lambda: 1)\n"
-    )
     built: list[Instance] = []
-    routes = [("GET", f"/r{n}") for n in range(20)]
 
     def work() -> None:
         with turns.short() if beside_requests else contextlib.nullcontext():
-            built.append(make(text, "m:M", routes))
+            built.append(make(*TWENTY))
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
     assert len(built[0].routes) == 20
-    assert len(rests) == (23 if beside_requests and loop_works else 0)
+    assert len(rests) == (23 if beside_requests else 0)
+    assert rests.count(turns._REST_SECONDS) == (22 if beside_requests and loop_works else 0)
+
+
+def test_a_build_offers_its_turn_after_a_bounded_number_of_steps(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    steps, between = itertools.count(), [0]
+
+    def count(*_: object) -> None:
+        next(steps)
+
+    make(*TWENTY)  # what libraries do once only is done
+    monkeypatch.setattr(turns, "rest", lambda: between.append(next(steps)))
+    sys.setprofile(count)
+    try:
+        make(TWENTY[0] + "# another\n", *TWENTY[1:])
+    finally:
+        sys.setprofile(None)
+    between.append(next(steps))
+    lengths = [after - before for before, after in itertools.pairwise(between)]
+    assert max(lengths) < sum(lengths) / 4, lengths
+    assert max(lengths) < MOST_STEPS, lengths
 
 
 def test_a_table_in_a_function_is_refused_with_advice_when_the_code_has_a_second_instance(make: Make) -> None:
