@@ -20,7 +20,7 @@ from tests.bench import modules
 from tests.bench.tables import table
 from tests.doubles.platform import MODPLANE, Platform, lives, wait_for
 
-COUNTS = (100, 1_000, 2_000)
+COUNTS = (100, 500, 1_000, 2_000)
 SLOTS = ("w0", "w1")
 
 
