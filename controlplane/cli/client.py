@@ -24,6 +24,9 @@ APPLIED_ITEMS: Final = 1_000
 APPLIED_BYTES: Final = 2_000_000
 """What one request of an apply holds at most: well below the server's limits, answered in time on a slow machine."""
 
+_APPLIED_SECONDS: Final = 120.0
+"""How long such a request may take: of many parts, each meets the work that those before it have made."""
+
 TABLE = "application/json;as=Table;v=v1;g=meta.k8s.io, application/json"
 _QUIET = 10.0
 """Seconds without a byte after which a watch is opened anew."""
@@ -93,7 +96,8 @@ class Client:
         if dry_run:
             params["dryRun"] = "All"
         for part in _parts(items):
-            answer = self.request("POST", f"{names.API_PREFIX}/apply", params=params, body={"items": part})
+            path, patience = f"{names.API_PREFIX}/apply", _APPLIED_SECONDS
+            answer = self.request("POST", path, params=params, body={"items": part}, patience=patience)
             yield from answer.get("items", [])
 
     def delete(self, plural: str, name: str, *, uid: str = "", force: bool = False, dry_run: bool = False) -> Json:

@@ -82,6 +82,8 @@ class Reconciler:
         self._stored: dict[str, tuple[int, float]] = {}
         """When the newest generation of a module was heard of that not every worker serves."""
         self._membership = asyncio.Event()
+        self._sharing = asyncio.Lock()
+        """One shared snapshot is read at a time: reading many modules must not take the interpreter from the API."""
 
     @property
     def known(self) -> int:
@@ -230,7 +232,7 @@ class Reconciler:
             if len(names) == 1:
                 await self._hold(names[0], self._load(names))
                 continue
-            loaded = asyncio.ensure_future(self._load(names))
+            loaded = asyncio.ensure_future(self._load_many(names))
             try:
                 await asyncio.gather(*(self._hold(name, asyncio.shield(loaded)) for name in names))
             finally:
@@ -291,6 +293,10 @@ class Reconciler:
                 if attempt == _CONFLICTS - 1:
                     raise
         return None
+
+    async def _load_many(self, names: Sequence[str]) -> loading.Loaded:
+        async with self._sharing:
+            return await self._load(names)
 
     async def _load(self, names: Sequence[str]) -> loading.Loaded:
         now = self._clock.now()

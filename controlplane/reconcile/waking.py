@@ -61,6 +61,8 @@ class Memory:
     _needed_by: dict[str, set[str]] = field(default_factory=dict)
     _touching: dict[str, frozenset[str]] = field(default_factory=dict)
     """Whose routes a module's conditions speak of; only of modules that have been looked at."""
+    _touched_by: dict[str, set[str]] = field(default_factory=dict)
+    """The same the other way round: by whom a name is spoken of, so that it costs the same among thousands."""
 
     @property
     def known(self) -> AbstractSet[str]:
@@ -98,7 +100,7 @@ class Memory:
             self._rewire(name, old.depends_on, frozenset())
         self.awaiting_fleet.pop(name, None)
         self.awaiting_claims.pop(name, None)
-        self._touching.pop(name, None)
+        self._speak(name, self._touching.pop(name, frozenset()), frozenset())
 
     def await_for(self, name: str, decision: Decision, order: Order | None = None) -> None:
         """Note what a module waits for; ``order``: of its desired row, if that is known."""
@@ -117,7 +119,8 @@ class Memory:
         if before == touching:
             return frozenset()
         self._touching[name] = touching
-        saying = {other for other, said in self._touching.items() if name in said}
+        self._speak(name, before or frozenset(), touching)
+        saying = frozenset(self._touched_by.get(name, ()))
         return ((before or frozenset()) ^ touching) | (saying - touching)
 
     def reached(self, before: Order, after: Order) -> list[tuple[str, Order | None]]:
@@ -138,6 +141,14 @@ class Memory:
                     found.add(dependent)
                     todo.append(dependent)
         return frozenset(found - {name})
+
+    def _speak(self, name: str, old: AbstractSet[str], new: AbstractSet[str]) -> None:
+        for other in old - new:
+            self._touched_by[other].discard(name)
+            if not self._touched_by[other]:
+                del self._touched_by[other]
+        for other in new - old:
+            self._touched_by.setdefault(other, set()).add(name)
 
     def _rewire(self, name: str, old: AbstractSet[str], new: AbstractSet[str]) -> None:
         for other in old - new:

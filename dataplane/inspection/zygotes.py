@@ -198,7 +198,7 @@ class Zygote:
             "host_version": hosts.host_version(),
             "duration_seconds": round(time.monotonic() - run.started, 6),
         }
-        self._write(report.model_copy(update=more).model_dump(mode="json", by_alias=True))
+        self._send(report.model_copy(update=more).model_dump_json(by_alias=True).encode())
 
     def _kill(self, child: minding.Child) -> None:
         child.kill()
@@ -217,7 +217,10 @@ class Zygote:
         self._strays = minding.sweep({child.pid for child in [*self._children.values(), *self._dying, *reserve]})
 
     def _write(self, document: dict[str, Any]) -> None:
-        line = json.dumps(document, separators=(",", ":")).encode() + b"\n"
+        self._send(json.dumps(document, separators=(",", ":")).encode())
+
+    def _send(self, document: bytes) -> None:
+        line = document + b"\n"
         while line:
             line = line[os.write(self._reports_fd, line) :]
 

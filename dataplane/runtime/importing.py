@@ -127,8 +127,9 @@ class _Library(MetaPathFinder):
             self._versions.pop(code.leaf, None)
             top = code.mangled
             inner = f"{top}."
-            for name in [name for name in sys.modules if name == top or name.startswith(inner)]:
-                del sys.modules[name]
+            for name in [name for name in sys.modules if name.startswith(top)]:
+                if name == top or name.startswith(inner):
+                    del sys.modules[name]
             root = sys.modules.get(ROOT)
             if root is not None:
                 root.__dict__.pop(code.leaf, None)

@@ -2,13 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
-from typing import Any
 
 import pytest
 
-from controlplane.reconcile import examining, leadership, loading, locks
+from controlplane.reconcile import examining, leadership, loading, locks, looping
 from controlplane.reconcile.facts import Facts
 from controlplane.store.readings import Reading
 from tests.doubles import apiparts, planes
@@ -47,30 +46,26 @@ async def test_a_hundred_modules_in_one_apply_are_active_soon(plane: Plane) -> N
 async def test_modules_that_are_due_together_share_a_snapshot_and_not_their_troubles(
     plane: Plane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reads, read = [0], loading.read
+    read, read_all, together = loading.read, loading.read_all, [0]
 
-    def counted(reading: Reading, name: str, now: datetime, examiner: examining.Examiner) -> Facts | None:
-        reads[0] += 1
+    def failing(reading: Reading, name: str, now: datetime, examiner: examining.Examiner) -> Facts | None:
         if name == "m7":
             raise ValueError("facts that cannot be read")
         return read(reading, name, now, examiner)
 
-    monkeypatch.setattr(loading, "read", counted)
-    snapshots, ask = [0], plane.store.read
+    def counted(reading: Reading, wanted: Sequence[str], now: datetime, examiner: examining.Examiner) -> loading.Loaded:
+        together.append(len(wanted))
+        return read_all(reading, wanted, now, examiner)
 
-    async def asked(query: Callable[[Reading], Any]) -> Any:
-        snapshots[0] += 1
-        return await ask(query)
-
-    monkeypatch.setattr(plane.store, "read", asked)
-    await plane.writer.apply([manifest(f"m{number}") for number in range(32)], manager="test")
-    await until(lambda: reads[0] >= 32)
-    assert snapshots[0] * 4 < reads[0]
-    monkeypatch.setattr(plane.store, "read", ask)
-    await until(lambda: _active(plane, 31))
+    monkeypatch.setattr(loading, "read", failing)
+    monkeypatch.setattr(loading, "read_all", counted)
+    await plane.writer.apply([manifest(f"m{number}") for number in range(looping.TOGETHER)], manager="test")
+    await until(lambda: _active(plane, looping.TOGETHER - 1), timeout=60)
+    assert max(together) == looping.TOGETHER
     assert plane.reconciler.queue.failures("m7") > 0
     monkeypatch.setattr(loading, "read", read)
-    await until(lambda: _active(plane, 32))
+    await plane.writer.apply([manifest("m7", 2)], manager="test")  # a new generation waits for no back-off
+    await until(lambda: _active(plane, looping.TOGETHER), timeout=60)
 
 
 async def test_objects_of_other_kinds_may_have_a_module_s_name(plane: Plane) -> None:

@@ -1,0 +1,30 @@
+"""Whom a change concerns: what is remembered between turns, and what is news to whom."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from controlplane.reconcile.waking import Memory
+
+NAMES = st.sampled_from("abcde")
+SAID = st.frozensets(NAMES, max_size=4)
+
+
+@given(st.lists(st.tuples(NAMES, st.none() | SAID), max_size=30))
+def test_who_is_spoken_of_is_known_as_if_all_had_been_asked(
+    steps: list[tuple[str, frozenset[str] | None]],
+) -> None:
+    memory = Memory()
+    said: dict[str, frozenset[str]] = {}
+    for name, touching in steps:
+        if touching is None:
+            memory.forget(name)
+            said.pop(name, None)
+            continue
+        before = said.get(name)
+        said[name] = touching
+        speakers = {other for other, words in said.items() if name in words}
+        news = ((before or frozenset()) ^ touching) | (speakers - touching)
+        assert memory.touch(name, touching) == (frozenset() if before == touching else news)
+    for name in said:
+        memory.forget(name)
+    assert not memory._touched_by, "nothing is left of those that are gone"
