@@ -30,6 +30,7 @@ $(STAMP): pyproject.toml deploy/requirements.txt
 	@echo "setup: installing the locked dependencies into $(VENV)"
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --require-hashes -r deploy/requirements.txt
 	@$(BIN)/python -m pip install -qq --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m compileall -q controlplane dataplane schemas
 	@touch $(STAMP)
 
 up: setup ## run everything on this machine with the examples; ARGS="--workers 4 --data-port 9000"

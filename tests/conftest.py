@@ -2,6 +2,7 @@
 
 import os
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.doubles import quiet
@@ -12,4 +13,9 @@ quiet.configure()
 settings.register_profile(
     "house", deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize="CI" in os.environ
 )
-settings.load_profile("house")
+settings.register_profile("quick", parent=settings.get_profile("house"), max_examples=50)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The quick selection draws half as many examples, where a test does not say how many."""
+    settings.load_profile("quick" if "not slow" in config.option.markexpr else "house")

@@ -225,9 +225,9 @@ def test_a_port_in_use_is_a_message_that_says_what_to_do() -> None:
     ("words", "message"),
     [
         (("worker", "--listen-fd", "0"), "is not a listening socket"),
-        (("--id", "No Name"), "--id / MODPLANE_WORKER_ID"),
-        (("worker", "--labels", "zone"), "not key=value"),
-        (("worker", "--nonsense", "1"), "--nonsense"),
+        pytest.param(("--id", "No Name"), "--id / MODPLANE_WORKER_ID", marks=pytest.mark.slow),
+        pytest.param(("worker", "--labels", "zone"), "not key=value", marks=pytest.mark.slow),
+        pytest.param(("worker", "--nonsense", "1"), "--nonsense", marks=pytest.mark.slow),
     ],
 )
 def test_what_makes_no_sense_is_said(words: tuple[str, ...], message: str) -> None:

@@ -216,14 +216,14 @@ def lives(process: psutil.Process) -> bool:
         return False
 
 
-def pause(seconds: float = 0.02) -> None:
+def pause(seconds: float = 0.05) -> None:
     """The step of polling for a real process."""
     import threading
 
     threading.Event().wait(seconds)
 
 
-def wait_for(predicate: Any, *, timeout: float = 60.0, what: Any = "", step: float = 0.02) -> Any:
+def wait_for(predicate: Any, *, timeout: float = 60.0, what: Any = "", step: float = 0.05) -> Any:
     """Poll until ``predicate()`` is true; AssertionError at the deadline."""
     deadline = time.monotonic() + timeout
     while True:

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 import httpx
 
+PAUSE_SECONDS = 0.01
+"""Between two calls of a caller: on a few cores, callers without a pause mostly hold up what they look at."""
+
 
 class Traffic:
     """What the client saw: answers by status, and failures by kind."""
@@ -50,7 +53,7 @@ def flowing(url: str, *, callers: int = 2, fresh: int = 0) -> Iterator[Traffic]:
                 with lock:
                     seen.answers[status] += 1
                     seen.workers[answer.headers.get("x-modplane-worker", "")] += 1
-                ended.wait(0.002)
+                ended.wait(PAUSE_SECONDS)
 
     kinds: list[dict[str, str]] = [{}] * callers + [{"connection": "close"}] * fresh
     threads = [threading.Thread(target=call, args=(headers,), daemon=True) for headers in kinds]

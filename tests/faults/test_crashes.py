@@ -3,7 +3,6 @@
 import asyncio
 import signal
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,14 +16,20 @@ from tests.doubles.traffic import flowing
 pytestmark = pytest.mark.processes
 
 
-@pytest.fixture
-def platform(tmp_path: Path) -> Iterator[Platform]:
-    with running(tmp_path, examples=False, environment=BY_HAND) as started:
+@pytest.fixture(scope="module")
+def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
+    """One for all of them, for each has to leave it whole; each has modules of its own."""
+    with running(tmp_path_factory.mktemp("crashes"), examples=False, environment=BY_HAND) as started:
         yield started
 
 
 def add(platform: Platform, name: str, **more: Any) -> None:
     (platform.modules / f"{name}.py").write_text(module_source(name, **more))
+
+
+def shown(name: str) -> str:
+    """What its object is called."""
+    return name.replace("_", "-")
 
 
 def events_of(platform: Platform, name: str) -> list[dict[str, Any]]:
@@ -36,7 +41,10 @@ def events_of(platform: Platform, name: str) -> list[dict[str, Any]]:
 
 
 def answers(platform: Platform, path: str) -> bool:
-    return platform.call(path).status_code == 200
+    try:
+        return platform.call(path).status_code == 200
+    except httpx.HTTPError:  # on a connection to a worker that was killed
+        return False
 
 
 def control_plane_is_back(platform: Platform) -> None:
@@ -55,21 +63,21 @@ def test_kill_9_of_the_control_plane_loses_no_module_and_no_event(platform: Plat
     names = [f"crash_{index}" for index in range(6)]
     for name in names:
         add(platform, name)
+    child = platform.child("controlplane", "serve")
     with flowing(f"{platform.door}/api/v1/modules/v1/before/hello") as traffic:
-        for name in names:
-            platform.cli("apply", "-f", "-", stdin=manifest(name))
-        platform.child("controlplane", "serve").send_signal(signal.SIGKILL)
+        platform.cli("apply", "-f", "-", stdin="\n---\n".join(manifest(name) for name in names))
+        child.send_signal(signal.SIGKILL)
         control_plane_is_back(platform)
         for name in names:
-            platform.wait_state(name.replace("_", "-"), "ACTIVE", timeout=30)
-            assert answers(platform, f"v1/{name.replace('_', '-')}/hello")
+            platform.wait_state(shown(name), "ACTIVE", timeout=30)
+            assert answers(platform, f"v1/{shown(name)}/hello")
     assert traffic.only(200), (traffic.answers, traffic.failures)
     for name in names:
-        stored = platform.object("modules", name.replace("_", "-"))
+        stored = platform.object("modules", shown(name))
         assert stored is not None
         uid = stored["metadata"]["uid"]
-        found = wait_for(lambda n=name, u=uid: sequences(events_of(platform, n.replace("_", "-")), u)[3:] and
-                         sequences(events_of(platform, n.replace("_", "-")), u))  # fmt: skip
+        found = wait_for(lambda n=name, u=uid: sequences(events_of(platform, shown(n)), u)[3:] and
+                         sequences(events_of(platform, shown(n)), u))  # fmt: skip
         assert found == list(range(1, len(found) + 1))
 
 
@@ -101,9 +109,11 @@ def test_nats_killed_and_back_serves_on_and_takes_changes(platform: Platform) ->
     wait_for(lambda: sequences(events_of(platform, "meanwhile"), uid) == [1, 2, 3, 4], timeout=30)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["purged", "deleted"])
 def test_a_wiped_bucket_is_rebuilt_and_no_route_is_lost(platform: Platform, how: str) -> None:
-    for name in ("kept_a", "kept_b"):
+    kept_a, kept_b, after = (f"{each}_{how}" for each in ("kept_a", "kept_b", "after"))
+    for name in (kept_a, kept_b):
         add(platform, name)
         platform.cli("apply", "--wait", "-f", "-", stdin=manifest(name))
 
@@ -122,24 +132,27 @@ def test_a_wiped_bucket_is_rebuilt_and_no_route_is_lost(platform: Platform, how:
             except nats.errors.Error:
                 return set()
 
-    with flowing(f"{platform.door}/api/v1/modules/v1/kept-a/hello") as traffic:
+    with flowing(f"{platform.door}/api/v1/modules/v1/{shown(kept_a)}/hello") as traffic:
         asyncio.run(wipe())
-        wait_for(lambda: {"head", "module.kept-a", "module.kept-b"} <= asyncio.run(keys()), timeout=30)
-        add(platform, "after_wipe")
-        platform.cli("apply", "-f", "-", stdin=manifest("after_wipe"))
-        platform.wait_state("after-wipe", "ACTIVE", timeout=30)
-        assert answers(platform, "v1/after-wipe/hello")
-        assert answers(platform, "v1/kept-b/hello")
+        wait_for(
+            lambda: {"head", f"module.{shown(kept_a)}", f"module.{shown(kept_b)}"} <= asyncio.run(keys()), timeout=30
+        )
+        add(platform, after)
+        platform.cli("apply", "-f", "-", stdin=manifest(after))
+        platform.wait_state(shown(after), "ACTIVE", timeout=30)
+        assert answers(platform, f"v1/{shown(after)}/hello")
+        assert answers(platform, f"v1/{shown(kept_b)}/hello")
     assert traffic.only(200), (traffic.answers, traffic.failures)
 
 
+@pytest.mark.slow
 def test_routes_answer_with_the_control_plane_and_nats_dead(platform: Platform) -> None:
     add(platform, "alone")
     platform.cli("apply", "--wait", "-f", "-", stdin=manifest("alone"))
     with flowing(f"{platform.door}/api/v1/modules/v1/alone/hello") as traffic:
         for words in (("controlplane", "serve"), ("nats-server",)):
             platform.child(*words).send_signal(signal.SIGSTOP)
-        wait_for(lambda: traffic.calls > 500, timeout=30)
+        wait_for(lambda: traffic.calls > 200, timeout=30)
     for child in platform.children():
         child.send_signal(signal.SIGCONT)
     assert traffic.only(200), (traffic.answers, traffic.failures)

@@ -106,6 +106,7 @@ def close_code(socket: ClientConnection) -> int | None:
     return None if closed.value.rcvd is None else closed.value.rcvd.code
 
 
+@pytest.mark.slow
 def test_a_rolling_restart_loses_no_request_and_every_slot_gets_a_new_process(fleet: Platform) -> None:
     (fleet.modules / "calm.py").write_text(with_echo("calm"))
     fleet.cli("apply", "--wait", "-f", "-", stdin=manifest("calm"))

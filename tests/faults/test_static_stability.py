@@ -193,7 +193,10 @@ def _restored(platform: Platform, index: int, before: str) -> bool:
     return bool(body["ready"] and body["lastGood"]["restored"])
 
 
-@pytest.mark.parametrize("damage", ["truncated", "a flipped bit", "another format"])
+@pytest.mark.parametrize(
+    "damage",
+    ["truncated", *(pytest.param(each, marks=pytest.mark.slow) for each in ("a flipped bit", "another format"))],
+)
 def test_a_damaged_last_good_state_is_refused_with_a_clear_word_and_the_other_worker_serves(
     remains: Remains, damage: str
 ) -> None:
@@ -240,6 +243,7 @@ def _refusal(own: str) -> dict[str, Any] | None:
     return None
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_old_state_serves_on_and_says_what_is_not_acknowledged(platform: Platform) -> None:
     worker = platform.child("dataplane", "worker", "--id w0")
     path = kept(platform.data, "w0")

@@ -48,17 +48,15 @@ def test_a_data_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     assert "--data-dir" in done.stderr
 
 
-def test_a_second_up_on_the_same_folder_is_refused_and_the_first_serves_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("sign", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
+def test_a_second_up_on_the_same_folder_is_refused_and_a_signal_stops_all_of_the_first(
+    tmp_path: Path, sign: signal.Signals
+) -> None:
     with running(tmp_path, examples=False) as platform:
         done = up(tmp_path)
         assert done.returncode not in (0, -9)
         assert str(platform.data) in done.stderr
         assert platform.admin.get(f"{platform.control}/health").status_code == 200
-
-
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_everything_cleanly(tmp_path: Path, sign: signal.Signals) -> None:
-    with running(tmp_path, examples=False) as platform:
         children = platform.children()
         assert len(children) >= 3
         code = platform.stop(sign)
@@ -67,6 +65,7 @@ def test_a_signal_stops_everything_cleanly(tmp_path: Path, sign: signal.Signals)
         assert "Traceback" not in platform.output()
 
 
+@pytest.mark.slow
 def test_nothing_survives_a_kill_9_of_up(tmp_path: Path) -> None:
     with running(tmp_path, examples=False) as platform:
         children = platform.children()

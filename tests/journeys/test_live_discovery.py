@@ -9,7 +9,7 @@ import pytest
 
 from tests.doubles.platform import Platform, manifest, module_source, running, wait_for
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.slow]
 
 NAMES = [f"live_{number}" for number in range(6)]
 
@@ -123,7 +123,6 @@ def test_the_life_of_a_modules_path(platform: Platform) -> None:
     assert [says(platform, name) for name in (mine, others[2])] == ["hello", "hello"]
 
 
-@pytest.mark.slow
 def test_where_nothing_tells_looking_finds_new_code_and_what_a_person_deleted_stays_away(tmp_path: Path) -> None:
     with running(tmp_path, examples=False, environment={"MODPLANE_MODULES_POLL_SECONDS": "0.2"}) as platform:
         save(platform, "found")

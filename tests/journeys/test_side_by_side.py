@@ -249,6 +249,7 @@ def test_versions_with_the_same_table_and_model_names_do_not_meet(platform: Plat
     platform.cli("delete", "module/orders-2")
 
 
+@pytest.mark.slow
 def test_the_good_generation_serves_while_bad_ones_come_and_the_status_says_why(platform: Platform) -> None:
     source = platform.modules / "mended.py"
     good = module_source("mended", say="good")

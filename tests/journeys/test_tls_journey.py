@@ -5,7 +5,6 @@ import shutil
 import ssl
 import stat
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,9 @@ import pytest
 import yaml
 
 from tests.doubles import tlsserver
-from tests.doubles.platform import Platform, running
+from tests.doubles.platform import Platform
 
 pytestmark = pytest.mark.processes
-
-
-@pytest.fixture(scope="module")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Platform]:
-    with running(tmp_path_factory.mktemp("tls"), examples=False) as started:
-        yield started
 
 
 def test_endpoints_name_what_a_client_needs(platform: Platform) -> None:

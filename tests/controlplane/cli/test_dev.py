@@ -99,6 +99,7 @@ def test_one_module_from_first_save_to_last(tmp_path: Path) -> None:
         assert dev.end(signal.SIGTERM) == 0
 
 
+@pytest.mark.slow
 def test_a_folder_of_modules_that_come_and_go(tmp_path: Path) -> None:
     modules = tmp_path / "modules"
     modules.mkdir()

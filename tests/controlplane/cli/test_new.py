@@ -23,6 +23,7 @@ def test_a_new_module_is_written_whole_and_valid(tmp_path: Path, capsys: pytest.
     assert "module/price-watch is valid" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_its_own_test_passes(tmp_path: Path) -> None:
     assert main.run(["new", "module", "price_watch", "--dir", str(tmp_path)]) == 0
     done = subprocess.run(

@@ -303,8 +303,17 @@ async def test_code_that_ends_its_process_is_told_how(inspect: Inspector, case: 
     await inspect.bystander()
 
 
-async def test_code_that_does_not_end_is_ended_at_its_time_and_others_do_not_wait(inspect: Inspector) -> None:
-    hanging = {case: asyncio.ensure_future(inspect(text, timeout=2.0)) for case, text in HANGS.items()}
+@pytest.mark.parametrize(
+    "cases",
+    [
+        pytest.param(("loop that ignores signals", "sleep", "fork bomb in sessions"), id="some"),
+        pytest.param(tuple(HANGS), marks=pytest.mark.slow, id="all"),
+    ],
+)
+async def test_code_that_does_not_end_is_ended_at_its_time_and_others_do_not_wait(
+    inspect: Inspector, cases: tuple[str, ...]
+) -> None:
+    hanging = {case: asyncio.ensure_future(inspect(HANGS[case], timeout=2.0)) for case in cases}
     await inspect.bystander()
     for case, report in hanging.items():
         assert (await report).reason == "InspectionTimedOut", case
