@@ -50,7 +50,7 @@ def encode(document: Json) -> tuple[str, list[Violation]]:
         problems.append(_too_deep())
     elif size > MAX_NODES and nodes(document) > MAX_NODES:
         problems.append(_too_many())
-    if not problems and ("\\u" in text or _ESCAPED_CONTROL.search(text)):
+    if not problems and ("\\" in text or "\x7f" in text) and ("\\u" in text or _ESCAPED_CONTROL.search(text)):
         problems.extend(_odd_characters("", document))
     return text, problems
 

@@ -8,7 +8,6 @@ only if that leaves a doubt or somebody asks where something stands.  Called by 
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from controlplane.admission import jsonreading, pointers, wording, yamlreading
@@ -21,6 +20,8 @@ Syntax: TypeAlias = Literal["yaml", "json"]
 DEFAULT_LIMITS: Final = Limits()
 
 _DIVIDER: Final = re.compile(rb"^(?:---|\.\.\.)(?=[ \t\r\n]|\Z)", re.MULTILINE)
+BOM: Final = b"\xef\xbb\xbf"
+UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 _PLAIN: Final = b"\t\n\r" + bytes(range(0x20, 0x7F))
 _ODD: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _BLANK: Final = re.compile(r"(?:[ \t]*(?:#[^\n]*)?(?:\r?\n|\Z))*\Z")
@@ -35,15 +36,14 @@ _FAST: Final[dict[Syntax, Callable[[str, Limits], Any]]] = {
 _KEY_REASONS: Final = frozenset({"FieldValueForbidden", "FieldValueDuplicate"})
 
 
-@dataclass(slots=True)
-class _Text:
+class Text:
     """What a document was read from, kept to find places in it."""
 
-    text: str
-    syntax: Syntax
-    limits: Limits
-    base: Mark
-    growth: Growth | None = None
+    __slots__ = ("base", "growth", "limits", "syntax", "text")
+
+    def __init__(self, text: str, syntax: Syntax, limits: Limits, base: Mark) -> None:
+        self.text, self.syntax, self.limits, self.base = text, syntax, limits, base
+        self.growth: Growth | None = None
 
     def read(self) -> tuple[Any, list[Violation]]:
         """(what it says, what is wrong with it); with care only if reading fast leaves a doubt."""
@@ -64,17 +64,17 @@ class _Text:
 class Document:
     """One document of a text, or one item of a ``List`` in it."""
 
-    __slots__ = ("_text", "_within", "index", "line", "problems", "value")
+    __slots__ = ("index", "line", "problems", "source", "value", "within")
 
     def __init__(
-        self, value: Json, line: int, index: int, problems: list[Violation], text: _Text, within: str = ""
+        self, value: Json, line: int, index: int, problems: list[Violation], source: Text, within: str = ""
     ) -> None:
         """``line``: where it begins in its file, from 1; ``index``: which of the file's documents, from 0.
 
-        ``value`` is of use only without ``problems``.
+        ``value`` is of use only without ``problems``; ``within``: where it stands in its ``source``.
         """
         self.value, self.line, self.index, self.problems = value, line, index, problems
-        self._text, self._within = text, within
+        self.source, self.within = source, within
 
     def __repr__(self) -> str:
         return f"Document(index={self.index}, line={self.line}, problems={len(self.problems)})"
@@ -84,7 +84,7 @@ class Document:
         for problem in self.problems:
             if isinstance(problem, TextProblem) and problem.pointer == pointer:
                 return problem.line, problem.column
-        growth, pointer = self._text.places(), self._within + pointer
+        growth, pointer = self.source.places(), self.within + pointer
         while pointer and pointer not in growth.values:
             pointer = pointers.parent(pointer)
         value = growth.values.get(pointer, (self.line, 1))
@@ -95,44 +95,56 @@ class Document:
         """(line, column) of a violation: of the key if the key is what is wrong, of the value otherwise."""
         if isinstance(violation, TextProblem):
             return violation.line, violation.column
-        keys = self._text.places().keys
-        if violation.reason in _KEY_REASONS and self._within + violation.pointer in keys:
-            return keys[self._within + violation.pointer]
+        keys = self.source.places().keys
+        if violation.reason in _KEY_REASONS and self.within + violation.pointer in keys:
+            return keys[self.within + violation.pointer]
         return self.mark(violation.pointer)
 
 
-def compose(data: bytes, *, syntax: Syntax | None = None, limits: Limits = DEFAULT_LIMITS) -> list[Document]:
-    """Every document of a text; empty ones are left out.  ``syntax`` None: JSON if it is JSON, else YAML."""
-    return list(stream(data, syntax=syntax, limits=limits))
+def compose(
+    data: bytes, *, syntax: Syntax | None = None, limits: Limits = DEFAULT_LIMITS, line: int = 1
+) -> list[Document]:
+    """Every document of a text; empty ones are left out.  ``syntax`` None: JSON if it is JSON, else YAML.
+
+    ``line``: the number of the first line, for a piece of a text (`cutting`).
+    """
+    return list(stream(data, syntax=syntax, limits=limits, line=line))
 
 
-def stream(data: bytes, *, syntax: Syntax | None = None, limits: Limits = DEFAULT_LIMITS) -> Iterator[Document]:
+def stream(
+    data: bytes, *, syntax: Syntax | None = None, limits: Limits = DEFAULT_LIMITS, line: int = 1
+) -> Iterator[Document]:
     """`compose`, one document at a time."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+    if data.startswith(UTF16):
         yield _failed("The text is UTF-16; save it as UTF-8.", 1, 0)
         return
     if len(data) > limits.stream_bytes:
         yield _failed(f"The text has {len(data):,} bytes, but {limits.stream_bytes:,} are allowed; split it.", 1, 0)
         return
-    data = data.removeprefix(b"\xef\xbb\xbf")
-    if syntax == "json" or (syntax is None and data[:64].lstrip()[:1] in (b"{", b"[")):
+    data = data.removeprefix(BOM)
+    if syntax == "json" or (syntax is None and may_be_json(data)):
         found = _documents(data, 1, 0, "json", limits)
         if syntax == "json" or not any(document.problems for document in found):
             yield from found
             return
     index = 0
-    for line, chunk in _chunks(data):
+    for first, chunk in _chunks(data, line):
         if index >= limits.documents:
-            yield _failed(f"The text has more than {limits.documents:,} documents; split it.", line, index)
+            yield _failed(f"The text has more than {limits.documents:,} documents; split it.", first, index)
             return
-        found = _documents(chunk, line, index, "yaml", limits)
+        found = _documents(chunk, first, index, "yaml", limits)
         yield from found
         index += len(found)
 
 
-def _chunks(data: bytes) -> Iterator[tuple[int, bytes]]:
+def may_be_json(data: bytes) -> bool:
+    """Whether a text, without its byte order mark, is tried as JSON first."""
+    return data[:64].lstrip()[:1] in (b"{", b"[")
+
+
+def _chunks(data: bytes, line: int) -> Iterator[tuple[int, bytes]]:
     """(first line, bytes) of each document of a YAML stream: '---' or '...' at the start of a line divides."""
-    start, line = 0, 1
+    start = 0
     for divider in _DIVIDER.finditer(data):
         if divider.start() > start:
             yield line, data[start : divider.start()]
@@ -152,7 +164,7 @@ def _documents(data: bytes, line: int, index: int, syntax: Syntax, limits: Limit
     text = _decoded(data, line, index, syntax)
     if isinstance(text, Document):
         return [text]
-    source = _Text(text, syntax, bounds, (line, 1))
+    source = Text(text, syntax, bounds, (line, 1))
     if syntax == "yaml" and "%YAML" in text:
         source.text = _DIRECTIVE.sub("", text)
     value, problems = source.read()
@@ -168,7 +180,7 @@ def _documents(data: bytes, line: int, index: int, syntax: Syntax, limits: Limit
     return [Document(value, line, index, problems, source)]
 
 
-def _items(items: list[Any], index: int, source: _Text) -> Iterator[Document]:
+def _items(items: list[Any], index: int, source: Text) -> Iterator[Document]:
     """The items of a ``List``, each as a document of its own."""
     for place, item in enumerate(items):
         within = f"/items/{place}"
@@ -206,7 +218,7 @@ def _whole(message: str, place: Mark, reason: str = "SyntaxInvalid") -> TextProb
 
 def _failed(message: str, line: int, index: int, reason: str = "SyntaxInvalid", column: int = 1) -> Document:
     """A document that cannot be read at all."""
-    source = _Text("", "yaml", DEFAULT_LIMITS, (line, 1))
+    source = Text("", "yaml", DEFAULT_LIMITS, (line, 1))
     return Document({}, line, index, [_whole(message, (line, column), reason)], source)
 
 

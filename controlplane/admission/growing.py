@@ -53,9 +53,10 @@ class Stop(Exception):  # noqa: N818 (control flow, not an error)
 
 @dataclass(slots=True)
 class _Level:
-    """One open object (``key`` is the next value's) or list."""
+    """One open object (``key`` is the next value's) or list, which stands at ``pointer``."""
 
     container: dict[str, Any] | list[Any]
+    pointer: str
     key: str | None = None
 
 
@@ -80,12 +81,12 @@ class Growth:
 
     def pointer(self) -> str:
         """Where the next value goes."""
-        last = len(self._levels) - 1
-        return pointers.join(
-            level.key if level.key is not None else len(level.container) - (place != last)
-            for place, level in enumerate(self._levels)
-            if level.key is not None or isinstance(level.container, list)
-        )
+        if not self._levels:
+            return ""
+        level = self._levels[-1]
+        if isinstance(level.container, list):
+            return f"{level.pointer}/{len(level.container)}"
+        return level.pointer if level.key is None else f"{level.pointer}/{pointers.escape(level.key)}"
 
     def key(self, text: str, line: int, column: int) -> None:
         """A key of the innermost object; its value comes next."""
@@ -114,8 +115,9 @@ class Growth:
                 column,
                 "DocumentTooDeep",
             )
+        pointer = self.pointer()
         self._place(container, line, column)
-        self._levels.append(_Level(container))
+        self._levels.append(_Level(container, pointer))
 
     def leave(self) -> None:
         """The innermost object or list ends."""

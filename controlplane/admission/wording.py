@@ -5,6 +5,7 @@ Called by `checking`; the sentences end up in ``Status`` causes, condition messa
 """
 
 import difflib
+import functools
 import json
 import re
 from collections.abc import Callable, Iterable
@@ -17,6 +18,9 @@ PATTERNS: Final = {
     r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$": "must be 1 to 63 of a-z, 0-9 and '-', with a letter or digit at both ends",
 }
 """What each pattern of the models asks for, in words; a test keeps it complete."""
+
+_KEPT_LENGTH: Final = 64
+"""Of a word, and of the words that it may mean, so that what is kept stays small."""
 
 ENTRY_POINT: Final = "must be a Python module, ':' and a class inside it, such as analytics_core:AnalyticsCoreModule"
 
@@ -42,13 +46,9 @@ def kind_of(value: Any) -> str:
 
 def closest(word: str, known: Iterable[str]) -> str | None:
     """The known word that ``word`` most likely means; case, hyphens and underscores do not count."""
-    folded: dict[str, str] = {}
-    for candidate in known:
-        folded.setdefault(_fold(candidate), candidate)
-    if _fold(word) in folded:
-        return folded[_fold(word)]
-    found = difflib.get_close_matches(_fold(word)[:64], folded, n=1, cutoff=0.6)
-    return folded[found[0]] if found else None
+    words = tuple(known)
+    find = _closest if len(word) <= _KEPT_LENGTH and len(words) <= _KEPT_LENGTH else _closest.__wrapped__
+    return find(_fold(word), words)
 
 
 def suggestion(word: str, known: Iterable[str]) -> str:
@@ -74,6 +74,18 @@ def sentence(error: dict[str, Any]) -> tuple[str, str]:
 
 def _fold(word: str) -> str:
     return word.casefold().replace("_", "").replace("-", "")
+
+
+@functools.lru_cache(128)
+def _closest(folded: str, known: tuple[str, ...]) -> str | None:
+    """Kept: it takes a millisecond, and who misspells a field in one manifest of many does so in others."""
+    meant: dict[str, str] = {}
+    for candidate in known:
+        meant.setdefault(_fold(candidate), candidate)
+    if folded in meant:
+        return meant[folded]
+    found = difflib.get_close_matches(folded[:64], meant, n=1, cutoff=0.6)
+    return meant[found[0]] if found else None
 
 
 def _expected(what: str) -> Callable[[Any, dict[str, Any]], tuple[str, str]]:

@@ -1,17 +1,19 @@
 """Manifests as files: which ones a path means, what they hold, and where in them a problem is.
 
-Reads files; what is right or wrong is decided by `controlplane.admission`, the same code as the server's.
-Called by apply, delete and validate.
+Reads files; what is right or wrong is decided by `controlplane.admission`, the same code as the server's.  Many at once
+are read and checked by several processes (`sharing`), which changes nothing but the time.
+Called by apply, delete, diff and validate.
 """
 
+import itertools
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
-from controlplane.admission import composing, validating
-from controlplane.cli import exits, printing
+from controlplane.admission import composing, cutting, validating
+from controlplane.cli import exits, printing, sharing
 from schemas.meta import Json
 from schemas.problems import Violation
 
@@ -20,12 +22,22 @@ BESIDE_CODE: Final = ("module.yaml", "module.yml", "module.json")
 """A manifest inside a module's own folder."""
 
 
+SHARED_BYTES: Final = 256 * 1024
+"""Text of this size, some thousand manifests, takes longer to read and check than to share out."""
+_PIECE_BYTES: Final = 64 * 1024
+
+Verdict: TypeAlias = tuple[tuple[str, str], tuple[str, ...]]
+"""(kind and name of the object that is meant, nothing), or empty ones and all that is wrong, as lines for people."""
+
+
 @dataclass(frozen=True, slots=True)
 class Manifest:
     """One document of one file."""
 
     file: str
     document: composing.Document
+    verdict: Verdict | None = None
+    """Known already, of one that was read together with many."""
 
     @property
     def value(self) -> Json:
@@ -38,17 +50,43 @@ class Manifest:
         where = f"{violation.pointer}: " if violation.pointer else ""
         return f"{self.file}:{line}:{column}: {where}{violation.message}"
 
-    def examined(self) -> tuple[tuple[str, str], list[Violation]]:
-        """(kind and name of the object that it means, nothing), or everything that is wrong with it, in reading order.
+    def examined(self) -> Verdict:
+        """What is to be said of it alone; problems in reading order."""
+        if self.verdict is not None:
+            return self.verdict
+        problems = list(self.document.problems)
+        if not problems:
+            normal, violations = validating.validate(self.value)
+            if normal is not None:
+                return (normal["kind"], normal["metadata"]["name"]), ()
+            problems = sorted(violations, key=self.document.locate)
+        return ("", ""), tuple(self.problem(violation) for violation in problems)
 
-        Kind and name are empty if something is wrong.
-        """
-        if self.document.problems:
-            return ("", ""), list(self.document.problems)
-        normal, violations = validating.validate(self.value)
-        if normal is None:
-            return ("", ""), sorted(violations, key=self.document.locate)
-        return (normal["kind"], normal["metadata"]["name"]), []
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    """What was read of one file, or of standard input."""
+
+    shown: str
+    data: bytes
+    named: bool
+    """Whether somebody named it, not only its folder."""
+
+    def read(self) -> list[Manifest]:
+        return [Manifest(self.shown, document) for document in composing.compose(self.data)]
+
+    def read_piece(self, piece: cutting.Piece) -> tuple[cutting.Batch, list[Verdict]]:
+        """The documents of a piece of it, and what is to be said of each."""
+        batch = cutting.read(piece)
+        return batch, [Manifest(self.shown, document).examined() for document in batch.documents]
+
+    def joined(self, made: list[tuple[cutting.Batch, list[Verdict]]]) -> list[Manifest]:
+        """All of it, from what `read_piece` made of each of its pieces."""
+        documents = cutting.join(batch for batch, _ in made)
+        if documents is None:
+            return self.read()
+        verdicts = itertools.chain.from_iterable(verdicts for _, verdicts in made)
+        return [Manifest(self.shown, *found) for found in zip(documents, verdicts, strict=True)]
 
 
 def read(filenames: Iterable[str], *, recursive: bool = False) -> list[Manifest]:
@@ -59,12 +97,16 @@ def read(filenames: Iterable[str], *, recursive: bool = False) -> list[Manifest]
     named = list(filenames)
     if not named:
         raise exits.usage("name manifests with -f FILE, -f DIR or -f - (standard input)")
-    found = [
-        manifest
+    files = [
+        _File("<stdin>" if file == "-" else file, _bytes(file), file == name)
         for name in named
         for file in _files(name, recursive=recursive)
-        for manifest in _documents(file)
-        if file == name or not _is_data(manifest)
+    ]
+    found = [
+        manifest
+        for file, manifests in zip(files, _manifests(files, sharing.processes()), strict=True)
+        for manifest in manifests
+        if file.named or not _is_data(manifest)
     ]
     if not found:
         raise exits.no(f"no manifest in {', '.join(named)}")
@@ -75,10 +117,10 @@ def checked(manifests: Iterable[Manifest]) -> Iterator[tuple[Manifest, list[str]
     """Each manifest with everything that is wrong with it, as lines for people; a name given twice is wrong, too."""
     first: dict[tuple[str, str], Manifest] = {}
     for manifest in manifests:
-        key, problems = manifest.examined()
-        if not problems and (earlier := first.setdefault(key, manifest)) is not manifest:
-            problems = [_double(earlier)]
-        yield manifest, [manifest.problem(violation) for violation in problems]
+        key, lines = manifest.examined()
+        if not lines and (earlier := first.setdefault(key, manifest)) is not manifest:
+            lines = (manifest.problem(_double(earlier)),)
+        yield manifest, list(lines)
 
 
 def check(manifests: Iterable[Manifest]) -> list[str]:
@@ -134,10 +176,18 @@ def _is_data(manifest: Manifest) -> bool:
     return path.suffix == ".json" and path.name not in BESIDE_CODE and "apiVersion" not in manifest.value
 
 
-def _documents(file: str) -> list[Manifest]:
+def _bytes(file: str) -> bytes:
     try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as error:
         raise exits.no(f"{file}: cannot be read: {error.strerror}") from error
-    shown = "<stdin>" if file == "-" else file
-    return [Manifest(shown, document) for document in composing.compose(data)]
+
+
+def _manifests(files: list[_File], count: int) -> list[list[Manifest]]:
+    """The manifests of each file; with ``count`` processes and examined already, if they are many."""
+    if count == 1 or sum(len(file.data) for file in files) < SHARED_BYTES:
+        return [file.read() for file in files]
+    cut = [cutting.cut(file.data, _PIECE_BYTES) for file in files]
+    pieces = [(file, piece) for file, parts in zip(files, cut, strict=True) for piece in parts]
+    made = iter(sharing.share(lambda pair: pair[0].read_piece(pair[1]), pieces, count))
+    return [file.joined(list(itertools.islice(made, len(parts)))) for file, parts in zip(files, cut, strict=True)]

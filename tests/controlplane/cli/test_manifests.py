@@ -1,12 +1,16 @@
 """A stream of manifests: every problem of the bad ones with its place, and no second look at the good ones."""
 
 import collections
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from controlplane.admission import checking, composing, yamlreading
 from controlplane.cli import manifests
 from tests.bench import documents
+from tests.doubles import platform
 
 
 def test_only_bad_documents_are_read_and_checked_a_second_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -46,3 +50,33 @@ def test_problems_of_a_stream_name_line_and_column_and_what_was_meant() -> None:
     assert lines[1].endswith("Did you mean 'version'?")
     assert lines[2].endswith(": /spec/1: A ',' or ']' is missing. The bracket opened at line 364, column 7.")
     assert len(lines) == 3
+
+
+_SHARED = """
+from controlplane.cli import manifests, sharing
+def told(count):
+    sharing.processes = lambda: count
+    found = manifests.read(["FOLDER"])
+    seen = [(m.file, m.document.line, m.document.index, m.document.problems, m.value) for m in found]
+    return seen, [m.verdict is not None for m in found], [lines for _, lines in manifests.checked(found)]
+alone, shared = told(1), told(3)
+print(alone[0] == shared[0], any(alone[1]), all(shared[1]), alone[2] == shared[2])
+print(len(shared[0]), sum(map(bool, shared[2])))
+"""
+
+
+@pytest.mark.processes
+def test_many_manifests_are_shared_out_and_told_as_by_one(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_bytes(documents.stream(documents.by_hand, 1_300))
+    (tmp_path / "b.yaml").write_bytes(documents.stream(documents.with_texts, 100))
+    (tmp_path / "c.json").write_text('{"kind": "List", "items": [{"apiVersion": "modplane.dev/v1", "kind": "Modul"}]}')
+    (tmp_path / "d.yaml").write_bytes(b"a: 1\n---\n" * 100)
+    ended = subprocess.run(
+        [sys.executable, "-c", _SHARED.replace("FOLDER", str(tmp_path))],
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=120,
+        cwd=platform.ROOT,
+    )
+    # 65 of a.yaml; all of b.yaml, whose good ones stand in a.yaml already; the item of c.json; all of d.yaml
+    assert ended.stdout.decode() == "True False True True\n1501 266\n"
