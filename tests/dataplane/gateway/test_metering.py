@@ -218,6 +218,8 @@ async def test_a_websocket_whose_caller_leaves_is_no_error(gateway: Any, path: s
     assert (await socket.hear())["type"] == "websocket.accept"
     if path == "/says":
         socket.say("hello")
+    for _ in range(10):  # turns of the loop, until every receiver of the handler waits
+        await asyncio.sleep(0)
     for _ in range(2):
         socket.inbox.put_nowait({"type": "websocket.disconnect", "code": 1001})
     with structlog.testing.capture_logs() as logged:
