@@ -52,6 +52,34 @@ def answer(requirement: Requirement | None, who: Principal | None, standing: Sta
     return verdict.status, verdict.reason
 
 
+clauses = st.lists(st.frozensets(st.sampled_from(["a", "b", "', '"]), min_size=1), max_size=2).map(tuple)
+compiled = st.builds(
+    Requirement,
+    st.sampled_from(["shop", "a"]),
+    authenticated=st.booleans(),
+    admin=st.booleans(),
+    permissions=clauses,
+    roles=clauses,
+    flags=st.lists(st.sampled_from(["a", "b"]), max_size=2).map(tuple),
+    tenancy=st.booleans(),
+)
+
+
+@given(compiled, compiled)
+def test_requirements_have_one_key_exactly_if_they_are_equal(one: Requirement, other: Requirement) -> None:
+    """A decision that is remembered for one requirement never answers for another."""
+    same = Requirement(
+        one.module, authenticated=one.authenticated, admin=one.admin, permissions=one.permissions, roles=one.roles,
+        flags=one.flags, tenancy=one.tenancy,
+    )  # fmt: skip
+    assert (one.key == other.key) is (one == other)
+    assert same.key == one.key
+    moved = Requirement(
+        one.module, authenticated=one.authenticated, permissions=one.roles, roles=one.permissions, flags=one.flags
+    )
+    assert (moved.key == one.key) is (moved == one)
+
+
 def test_an_open_policy_asks_for_nothing() -> None:
     assert asked(OPEN) is None
     assert asked(conjoin(None, AuthRequirement(level=AuthLevel.NONE))) is None
