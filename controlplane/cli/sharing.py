@@ -32,13 +32,14 @@ def processes() -> int:
 def share(work: Callable[[P], R], pieces: Sequence[P], count: int) -> list[R]:
     """``work`` of each piece, done by ``count`` processes, ourselves among them.
 
-    Pieces are dealt out in turn, so that a stretch that takes long is everybody's.
+    Pieces are dealt out in turn, so that a stretch that takes long is everybody's; to us last, who also have to take
+    what the others made.
     """
-    ours, *hands = [pieces[place::count] for place in range(count)]
+    *hands, ours = [pieces[place::count] for place in range(count)]
     with contextlib.ExitStack() as stack:
         others = [stack.enter_context(contextlib.closing(_Other(work, hand))) for hand in hands]
-        made = [[work(piece) for piece in ours]]
-        made += [other.made() for other in others]
+        own = [work(piece) for piece in ours]
+        made = [*(other.made() for other in others), own]
     return [made[place % count][place // count] for place in range(len(pieces))]
 
 
