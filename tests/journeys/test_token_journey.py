@@ -15,7 +15,7 @@ import pytest
 from controlplane.cli import endpoints, greeting
 from tests.doubles import pages
 from tests.doubles.pages import ROOT
-from tests.doubles.platform import Platform, running
+from tests.doubles.platform import Platform, running, wait_for
 from tests.doubles.polling import until_sync
 
 pytestmark = pytest.mark.processes
@@ -114,7 +114,8 @@ def readme_tour() -> list[str]:
 
 
 def printed_tour(platform: Platform) -> list[str]:
-    """The tour as `modplane up` prints it."""
+    """The tour as `modplane up` prints it, which it does once it is ready."""
+    wait_for(lambda: "Ctrl-C stops everything." in platform.output(), what=platform.output)
     told = [line.strip() for line in platform.output().splitlines()]
     start = next(number for number, line in enumerate(told) if line.endswith("the audit trail of all that:"))
     return told[start + 1 : told.index("Ctrl-C stops everything.", start)]
