@@ -22,7 +22,7 @@ import uvloop
 from dataplane import doors, gauging, guards, recycling
 from dataplane.agent import agents, carrying, states
 from dataplane.gateway import auditing, dispatching, hosting, pages, providing, watching
-from dataplane.runtime import confiding, hosts, masking, sharing, turns
+from dataplane.runtime import confiding, hosts, masking, sharing, sweeping, turns
 from dataplane.settings import Settings, load
 from dataplane.telemetry import outputs, tracing
 from dataplane.telemetry.lines import Lines
@@ -204,7 +204,8 @@ class Worker:
 
     async def _open(self, agent: agents.Agent) -> None:
         try:
-            await agent.ready()
+            with sweeping.held():
+                await agent.ready()
             turns.begin()
             await self._server.open_shared_door(self._shared)
         except Exception:

@@ -86,23 +86,28 @@ def faithful(routes: Iterable[Compiled[T]]) -> list[Compiled[T]]:
     What an earlier route hides wholly is left out; a template that comes after a less specific one stays behind it.
     """
     kept: list[Compiled[T]] = []
+    literal: dict[str, list[Compiled[T]]] = {}
+    templates: list[tuple[str, Callable[[str], object], Compiled[T]]] = []
     latest: Rank = ()
     for route in routes:
-        hiding = [earlier for earlier in kept if _covers(earlier, route)]
+        if route.pattern is None:
+            hiding = [*literal.get(route.path, ()), *(other for _, matches, other in templates if matches(route.path))]
+        else:
+            hiding = [other for shape, _, other in templates if shape == path_shape(route.path)]
         methods = tuple(method for method in route.methods if not any(_answers(other, method) for other in hiding))
-        if methods:
-            rank = route.rank
-            if route.pattern is not None:
-                rank = latest = rank if rank >= latest else (*latest, _BEHIND)
-            same = len(methods) == len(route.methods) and rank is route.rank
-            kept.append(route if same else replace(route, methods=methods, rank=rank))
+        if not methods:
+            continue
+        rank = route.rank
+        if route.pattern is not None:
+            rank = latest = rank if rank >= latest else (*latest, _BEHIND)
+        same = len(methods) == len(route.methods) and rank is route.rank
+        stays = route if same else replace(route, methods=methods, rank=rank)
+        kept.append(stays)
+        if stays.pattern is None:
+            literal.setdefault(stays.path, []).append(stays)
+        else:
+            templates.append((path_shape(stays.path), stays.pattern, stays))
     return kept
-
-
-def _covers(earlier: Compiled[T], later: Compiled[T]) -> bool:
-    if later.pattern is None:
-        return earlier.path == later.path if earlier.pattern is None else bool(earlier.pattern(later.path))
-    return earlier.pattern is not None and path_shape(earlier.path) == path_shape(later.path)
 
 
 def _answers(route: Compiled[T], method: str) -> bool:

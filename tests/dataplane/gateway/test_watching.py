@@ -302,8 +302,18 @@ def test_a_trap_keeps_the_stacks_of_who_was_there(tmp_path: Path) -> None:
     def main() -> None:
         trap = watching.Trap(tmp_path / "w0.stack", after=0.02, last=600)
         try:
-            trap.set()
-            until_sync(lambda: " in main\n" in (tmp_path / "w0.stack").read_text())  # it is written line by line
+            armed = 0
+
+            def shown() -> bool:  # a thread that runs while its stack is written may be left out: then it is set again
+                nonlocal armed
+                text = (tmp_path / "w0.stack").read_text()
+                if " in main\n" not in text and text.count("Timeout (") == armed:
+                    armed += 1
+                    trap.set()  # waits for what is being written
+                return " in main\n" in text
+
+            until_sync(shown)
+            faulthandler.cancel_dump_traceback_later()
             assert any(place.function == "main" for stack in trap.take() for place in stack)
             assert list(trap.take()) == []
         finally:
