@@ -23,6 +23,8 @@ MANAGER = "modplane-reconcile"
 _WRITING = frozenset({Action.REGISTER, Action.RETURN, Action.RELEASE, Action.WITHDRAW, Action.FINALIZE, Action.REMOVE})
 RELEASING = frozenset({Action.RELEASE, Action.FINALIZE, Action.REMOVE})
 """Actions after which claims may be free."""
+TELLING = frozenset({Action.REGISTER, Action.RETURN, Action.WITHDRAW})
+"""Actions that write a desired row."""
 
 
 @dataclass(frozen=True, slots=True)

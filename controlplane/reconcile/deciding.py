@@ -128,7 +128,12 @@ def _uninspected(draft: Draft, facts: Facts) -> Decision:
 
 
 def _unwritten(facts: Facts, action: Action) -> Decision:
-    return Decision(facts.status, action, requeue_after=_SLOW_INSPECTION + facts.examination.ahead * _QUEUED)
+    return Decision(facts.status, action, requeue_after=patience(facts.examination.ahead))
+
+
+def patience(ahead: int) -> float:
+    """Seconds for which nothing has to be said of an inspection that ``ahead`` others stand before."""
+    return _SLOW_INSPECTION + ahead * _QUEUED
 
 
 def _retry_after(retry_in: float) -> float | None:

@@ -11,7 +11,8 @@ inspection ends the modules that wait for it are woken.
 import asyncio
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -58,6 +59,25 @@ class Inspector(Protocol):
         ...
 
 
+class Generation(Protocol):
+    """Whose code it is: a record, or a sighting."""
+
+    @property
+    def name(self) -> str:
+        """Of the module."""
+        ...
+
+    @property
+    def uid(self) -> str:
+        """Of the object."""
+        ...
+
+    @property
+    def generation(self) -> int:
+        """Which one."""
+        ...
+
+
 @dataclass(slots=True)
 class _Job:
     started: float | None = None
@@ -97,6 +117,13 @@ class Examiner:
         self._tasks: set[asyncio.Task[None]] = set()
         self._answers: dict[str, InspectionReport] = {}
         self._trials: dict[str, _Trial] = {}
+        self._asked: dict[str, tuple[str, int]] = {}
+        """By module, (uid, generation) of whom an inspection was last begun, until one ends."""
+
+    @property
+    def ahead(self) -> int:
+        """How many inspections wait for their turn."""
+        return max(len(self._jobs) - AT_ONCE, 0)
 
     def look(self, reading: Reading, record: Record, spec: ModuleSpec) -> Examination:
         """What is known about the code of this generation."""
@@ -112,16 +139,36 @@ class Examiner:
             return Examination(trial_key, kept, attempts=ATTEMPTS)
         return self._unanswered(key, trial_key)
 
-    def start(self, record: Record, spec: ModuleSpec) -> None:
-        """Begin an inspection of this generation's code, or join the one that runs."""
+    def keys(self, who: Generation, spec: ModuleSpec) -> tuple[str, str]:
+        """Under which keys a generation's answer may be kept: as that of its code, or as its own alone."""
         key = key_of(spec, self._inspector.host_version)
-        waiter = (record.name, _trial_key(key, record))
+        return key, _trial_key(key, who)
+
+    def knows(self, keys: tuple[str, str], kept: Collection[str]) -> bool:
+        """Whether anything is known under these keys; ``kept``: those that the store has an answer for."""
+        key, trial_key = keys
+        return key in kept or trial_key in kept or key in self._answers or trial_key in self._trials
+
+    @property
+    def inspected(self) -> AbstractSet[str]:
+        """The names of modules whose code is being inspected."""
+        return self._asked.keys()
+
+    def inspects(self, who: Generation) -> bool:
+        """Whether this generation's code is being inspected: its module is woken when that ends."""
+        return self._asked.get(who.name) == (who.uid, who.generation)
+
+    def start(self, who: Generation, spec: ModuleSpec) -> None:
+        """Begin an inspection of this generation's code, or join the one that runs."""
+        key, trial_key = self.keys(who, spec)
+        waiter = (who.name, trial_key)
+        self._asked[who.name] = (who.uid, who.generation)
         job = self._jobs.get(key)
         if job is not None:
             job.waiting.add(waiter)
             return
         job = self._jobs[key] = _Job(waiting={waiter})
-        task = asyncio.get_running_loop().create_task(self._run(key, job, self._request(key, record, spec)))
+        task = asyncio.get_running_loop().create_task(self._run(key, job, self._request(key, who.name, spec)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -139,6 +186,7 @@ class Examiner:
         self._jobs.clear()
         self._answers.clear()
         self._trials.clear()
+        self._asked.clear()
 
     def _unanswered(self, key: str, trial_key: str) -> Examination:
         now = self._clock.monotonic()
@@ -146,9 +194,8 @@ class Examiner:
         running_for = None
         if job is not None and any(w[1] == trial_key for w in job.waiting):
             running_for = 0.0 if job.started is None else now - job.started
-        ahead = max(len(self._jobs) - AT_ONCE, 0)
         if trial is None:
-            return Examination(key, running_for=running_for, ahead=ahead)
+            return Examination(key, running_for=running_for, ahead=self.ahead)
         given_up = trial.attempts >= ATTEMPTS
         return Examination(
             trial_key if given_up else key,
@@ -157,10 +204,10 @@ class Examiner:
             running_for,
             0.0 if given_up else max(trial.due - now, 0.0),
             given_up,
-            ahead,
+            self.ahead,
         )
 
-    def _request(self, key: str, record: Record, spec: ModuleSpec) -> InspectionRequest:
+    def _request(self, key: str, name: str, spec: ModuleSpec) -> InspectionRequest:
         assert spec.source.digest is not None
         return InspectionRequest(
             id=key,
@@ -168,7 +215,7 @@ class Examiner:
             source_path=accepting.top_name(spec),
             digest=spec.source.digest,
             entry_point=spec.entry_point,
-            name=record.name,
+            name=name,
             config=spec.config,
         )
 
@@ -184,6 +231,7 @@ class Examiner:
                 self._trials.pop(trial_key, None)
             else:
                 self._failed(trial_key, report, blameless=blameless)
+            self._asked.pop(name, None)
             self._wake(name)
 
     async def _ask(self, job: _Job, request: InspectionRequest) -> tuple[InspectionReport, bool]:
@@ -220,8 +268,8 @@ def stored(examination: Examination) -> Json:
     return examination.report.wire()
 
 
-def _trial_key(key: str, record: Record) -> str:
-    return hashlib.sha256(f"{key}|{record.uid}|{record.generation}".encode()).hexdigest()
+def _trial_key(key: str, who: Generation) -> str:
+    return hashlib.sha256(f"{key}|{who.uid}|{who.generation}".encode()).hexdigest()
 
 
 @functools.lru_cache(maxsize=_REPORTS)

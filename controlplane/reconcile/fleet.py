@@ -222,6 +222,17 @@ class Fleet:
         speakers = (known.speaker for known in self._known.values())
         return all(_order(each.report) >= order for each in speakers if each.standing is Standing.COUNTED)
 
+    def still_loads(self, module: str) -> bool:
+        """Whether all that is said of a module is that a worker which counts is not through with loading it."""
+        loading = False
+        for known in self._known.values():
+            view = known.speaker.view
+            entry = view.pending.get(module)
+            if module in view.rejected or module in view.ailing or (entry is not None and entry.reason != LOADING):
+                return False
+            loading = loading or (entry is not None and view.standing is Standing.COUNTED)
+        return loading
+
     def last_check(self, module: str) -> datetime | None:
         """When any worker that reports made its newest check of a module."""
         checks = [known.report.checked[module] for known in self._known.values() if module in known.report.checked]

@@ -20,7 +20,17 @@ from random import Random
 import structlog
 
 from controlplane import errors
-from controlplane.reconcile import acting, confirming, deciding, examining, fleet, forwarding, loading, waking
+from controlplane.reconcile import (
+    acting,
+    confirming,
+    deciding,
+    examining,
+    fleet,
+    forwarding,
+    inquiring,
+    loading,
+    waking,
+)
 from controlplane.reconcile.facts import Action, Decision, Facts
 from controlplane.reconcile.queueing import Priority, WorkQueue
 from controlplane.store.records import Batch, DesiredRow, Record
@@ -76,6 +86,7 @@ class Reconciler:
         self._examiner = examining.Examiner(
             inspector, clock, Backoff(base=1.0, cap=60.0, source=self._rng), code_root, self._inspected
         )
+        self._inquirer = inquiring.Inquirer(store, self._examiner, self.queue)
         self._confirmer = confirming.Confirmer(store, clock, workers, epoch)
         self._memory = waking.Memory()
         self._deleting: dict[str, tuple[str, float]] = {}
@@ -125,6 +136,7 @@ class Reconciler:
                 tasks.create_task(self._fleet.watch())
                 tasks.create_task(self._relist())
                 tasks.create_task(self._recount())
+                tasks.create_task(self._inquirer.run())
                 tasks.create_task(self._confirmer.run())
                 for _ in range(WORKERS):
                     tasks.create_task(self._work())
@@ -149,7 +161,8 @@ class Reconciler:
                 logger.warning("modules not listed", error=str(problem))
                 continue
             for record in records:
-                self._noticed(waking.sighting_of_record(record))
+                if self._noticed(waking.sighting_of_record(record)):
+                    self.queue.renew(record.name)
             for name in self._memory.known - {record.name for record in records}:
                 self.queue.add(name, Priority.WAKE)
 
@@ -158,9 +171,20 @@ class Reconciler:
         self._confirmer.heard(batch)
         last = {change.name: change for change in batch.changes if change.kind == "Module"}
         rows = {row.name: row for row in batch.desired if row.kind == "Module"}
+        for name, row in rows.items():
+            self._memory.told(name, (row.epoch, row.revision))
+        fresh = []
         for change in batch.changes:
             if change.kind == "Module" and (change.type == "DELETED" or change is last[change.name]):
-                self._noticed(waking.sighting_of_change(change), rows.get(change.name))
+                sighting = waking.sighting_of_change(change)
+                if self._noticed(sighting, rows.get(change.name)):
+                    fresh.append((sighting, change.document.get("spec", {})))
+        many = len(fresh) >= inquiring.MANY
+        for sighting, spec in fresh:
+            if many:
+                self._inquirer.hear(sighting, spec)
+            else:
+                self.queue.renew(sighting.name)
         if self._memory.awaiting_claims:
             self._claimed([row for row in batch.desired if row.kind == "Module" and not row.deleted])
 
@@ -170,9 +194,12 @@ class Reconciler:
         places = {(each.api_version, each.namespace) for each in desired}
         self._wake_all(name for name, place in self._memory.awaiting_claims.items() if place in places)
 
-    def _noticed(self, sighting: waking.Sighting, row: DesiredRow | None = None) -> None:
-        """Take in how a module stands; ``row``: what the same commit told the workers of it."""
-        news = self._memory.notice(sighting)
+    def _noticed(self, sighting: waking.Sighting, row: DesiredRow | None = None) -> bool:
+        """Take in how a module stands; whether its generation is new, and nobody has begun anything for it.
+
+        ``row``: what the same commit told the workers of it.
+        """
+        news, fresh = self._memory.notice(sighting), False
         if news.intent and not sighting.deleting:
             self._stored[sighting.name] = (sighting.generation, self._clock.monotonic())
         if news.gone:
@@ -183,25 +210,33 @@ class Reconciler:
             # It went forward in the commit that brought it: what is left is to hear from the workers.
             self._memory.awaiting_fleet[sighting.name] = (row.epoch, row.revision)
             self.queue.renew(sighting.name, UNHEARD_FOR)
-        elif news.intent:
+        elif news.intent and sighting.deleting:
             self.queue.renew(sighting.name)
+        elif news.intent and self._examiner.inspects(sighting):
+            # Its code went to inspection from the commit that brought it: what is left is to hear of that.
+            self.queue.renew(sighting.name, deciding.patience(self._examiner.ahead))
+        elif news.intent:
+            fresh = True
         elif news.touched:
             self.queue.add(sighting.name, Priority.WAKE)
         self._wake_all(news.dependents | news.touching)
         if news.gone:
             self._wake_all(self._memory.awaiting_claims)
+        return fresh
 
     def _fleet_moved(self, names: frozenset[str] | None) -> None:
         self._confirmer.moved()
-        self._wake_all(self._memory.awaiting_fleet if names is None else names & self._memory.known)
+        for name in sorted(self._memory.awaiting_fleet if names is None else names & self._memory.known):
+            # One of the workers is through with it, another one is not: of that it will tell.
+            self.queue.add(name, Priority.WAKE, UNHEARD_FOR if self._fleet.still_loads(name) else 0.0)
 
     def _fleet_progressed(self, before: fleet.Order, after: fleet.Order, loading: frozenset[str]) -> None:
         self._confirmer.moved()
         for name, order in self._memory.reached(before, after):
             if name in loading:
                 continue  # its worker has the document, not yet the module: the next report tells
-            patience = 0.0 if order is None or self._fleet.have_all(order) else UNHEARD_FOR
-            self.queue.add(name, Priority.WAKE, patience)
+            everybody = order is None or (self._fleet.have_all(order) and not self._fleet.still_loads(name))
+            self.queue.add(name, Priority.WAKE, 0.0 if everybody else UNHEARD_FOR)
 
     def _membership_moved(self) -> None:
         self._confirmer.moved()
@@ -218,7 +253,7 @@ class Reconciler:
                 if not self._membership.is_set():
                     break
             self._membership.clear()
-            for name in sorted(self._memory.known - self._memory.awaiting_fleet.keys()):
+            for name in sorted(self._memory.known - self._memory.awaiting_fleet.keys() - self._examiner.inspected):
                 self.queue.add(name, Priority.RESYNC)
 
     def _wake_all(self, names: Iterable[str]) -> None:
@@ -325,7 +360,7 @@ class Reconciler:
     async def _act(self, facts: Facts, decision: Decision, began: int) -> Decision:
         name = facts.record.name
         # Before the write: a worker's report on it may be quicker than the commit's way back to us.
-        self._memory.await_for(name, decision)
+        self._memory.await_for(name, decision, waking.UNWRITTEN if decision.action in acting.TELLING else None)
         row = facts.desired
         if acting.is_needed(facts, decision):
             labels = {"modplane.action": str(decision.action), "modplane.state": str(decision.status.state)}

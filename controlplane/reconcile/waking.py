@@ -8,6 +8,7 @@ Pure over sightings.  Called by `looping` for every change of a Module.
 
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
+from typing import Final
 
 from controlplane.reconcile.facts import Decision
 from controlplane.reconcile.fleet import Order
@@ -15,6 +16,9 @@ from controlplane.store.records import Change, Record
 from schemas import conditions, names
 from schemas.meta import ConditionStatus, Json
 from schemas.module import ModuleState
+
+UNWRITTEN: Final[Order] = (1 << 62, 0)
+"""Of a desired row that is being written: no worker can have come to it, whatever it reports."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +116,11 @@ class Memory:
             self.awaiting_claims[name] = (decision.contests[0].api_version, decision.contests[0].namespace)
         else:
             self.awaiting_claims.pop(name, None)
+
+    def told(self, name: str, order: Order) -> None:
+        """A desired row is written: who waits for workers to come to it waits for this order."""
+        if self.awaiting_fleet.get(name) == UNWRITTEN:
+            self.awaiting_fleet[name] = order
 
     def touch(self, name: str, touching: frozenset[str]) -> frozenset[str]:
         """Note of whose routes a module's conditions speak now; for whom that is news, as they stand on both sides."""

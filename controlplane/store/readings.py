@@ -96,6 +96,7 @@ _CLAIMS_BY = {
 }
 _CLAIMS_OF = _CLAIMS.where(CLAIMS.c.uid == bindparam("uid"))
 _INSPECTION = select(INSPECTIONS.c.report).where(INSPECTIONS.c.key == bindparam("key"))
+_INSPECTED = select(INSPECTIONS.c.key).where(INSPECTIONS.c.key.in_(bindparam("keys", expanding=True)))
 _HISTORY = (
     select(HISTORY.c.uid, HISTORY.c.generation, HISTORY.c.spec, HISTORY.c.manager, HISTORY.c.reason, HISTORY.c.at)
     .where(HISTORY.c.uid == bindparam("uid"))
@@ -222,6 +223,15 @@ class Reading:
         """The same as it is kept: JSON."""
         row = self._first(_INSPECTION, {"key": key})
         return None if row is None else str(row[0])
+
+    def inspected(self, keys: Collection[str]) -> set[str]:
+        """Under which of these keys an inspection report is kept."""
+        wanted = sorted(keys)
+        return {
+            str(row[0])
+            for start in range(0, len(wanted), _CHUNK)
+            for row in self._all(_INSPECTED, {"keys": wanted[start : start + _CHUNK]})
+        }
 
     def history(self, uid: str) -> builtins.list[HistoryEntry]:
         """The kept generations of an object's spec, oldest first."""

@@ -220,3 +220,19 @@ async def test_a_crashed_process_has_no_say_beside_the_next_one(fleet: Fleet, cl
     fleet.reported(report(boot="b1", replaces="b0", applied_revision=5))
     fleet.reported(report(boot="b2", applied_revision=6))
     assert fleet.views().workers["w0"].report.boot == "b2"
+
+
+def test_a_module_is_only_loading_until_a_worker_has_more_to_say_of_it(fleet: Fleet) -> None:
+    loading = [Pending(module="one", generation=1, since=CLOCK.now(), reason="Loading")]
+    fleet.reported(report(pending=loading))
+    fleet.reported(report("w1"))
+    assert fleet.still_loads("one")
+    assert not fleet.still_loads("two")
+    refused = Rejected(module="one", generation=1, reason="ImportFailed", message="no such name")
+    fleet.reported(report("w1", sequence=2, rejected=[refused]))
+    assert not fleet.still_loads("one")
+    fleet.reported(report("w1", sequence=3))
+    fleet.reported(report(sequence=2, pending=[loading[0].model_copy(update={"reason": "StartFailed"})]))
+    assert not fleet.still_loads("one")
+    fleet.reported(report(sequence=3, synced=False, pending=loading))
+    assert not fleet.still_loads("one")
