@@ -50,6 +50,8 @@ ORDER: Final = (
 )
 """In which order conditions are stored and shown."""
 
+_PLACES: Final = {kind: place for place, kind in enumerate(ORDER)}
+
 
 def get(conditions: Iterable[Condition], kind: str) -> Condition | None:
     """The condition of a type, or None (which means Unknown)."""
@@ -129,4 +131,4 @@ def _place(condition: Condition) -> tuple[int, str]:
 
 
 def _position(kind: str) -> tuple[int, str]:
-    return (ORDER.index(kind) if kind in ORDER else len(ORDER), kind)
+    return (_PLACES.get(kind, len(ORDER)), kind)

@@ -25,6 +25,11 @@ _UNBORN: Final = 1 << 62
 
 def put(draft: Draft, facts: Facts, desired: DesiredModule | None = None) -> None:
     """Say who else wants this module's routes or answers close by; ``desired``: what is registered with this."""
+    if not (facts.refused or facts.near):  # as of most modules
+        draft.drop(conditions.ROUTES_CONTESTED)
+        draft.drop(conditions.ROUTES_OVERLAP)
+        draft.touching = set()
+        return
     mine = _mine(facts, desired)
     contested = _contested(mine, facts.refused)
     shadows = _shadows(mine, facts.near)

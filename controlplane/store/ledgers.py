@@ -120,6 +120,10 @@ class Ledger:
             known = self._records[kind, name] = (row, encoding.record(row))
         return known[1]
 
+    def recall(self, row: Sequence[Any], record: Record) -> None:
+        """Take ``record`` for what ``row`` says: it was read from the same row, in a snapshot of before."""
+        self._records[record.kind, record.name] = (row, record)
+
     def insert_object(self, record: Record) -> None:
         """Write a new object under the revision it carries."""
         row = encoding.object_row(record, 0)

@@ -81,10 +81,13 @@ class Transaction(Reading):
         return desiring.stored(self.ledger, key)
 
     def stands(self, record: Record) -> bool:
-        """Whether the object is still the one of that uid and revision."""
+        """Whether the object is still the one of that uid and revision; ``record`` is as it was read."""
         self._open()
         row = self.ledger.stored(record.kind, record.name)
-        return row is not None and (row[2], row[4]) == (record.uid, record.revision)
+        if row is None or (row[2], row[4]) != (record.uid, record.revision):
+            return False
+        self.ledger.recall(row, record)
+        return True
 
     def put(self, record: Record, *, manager: str = "", reason: str = "") -> Record:
         """Store a record: a new one (``revision`` 0), or over the one of that uid and revision.
