@@ -9,6 +9,8 @@ from typing import Final
 
 PREFIX: Final = "sha256:"
 
+_DIGITS: Final = frozenset("0123456789abcdef")
+
 
 def source_digest(files: Iterable[tuple[str, bytes]]) -> str:
     r"""``sha256:<hex>`` over (relative POSIX path, content) pairs, in path order.
@@ -24,6 +26,6 @@ def source_digest(files: Iterable[tuple[str, bytes]]) -> str:
 def folder_name(digest: str) -> str:
     """The name of a digest's folder in the code store: its hex digits.  ValueError if it is not a digest."""
     hexes = digest.removeprefix(PREFIX)
-    if not digest.startswith(PREFIX) or len(hexes) != 64 or not set(hexes) <= set("0123456789abcdef"):
+    if not digest.startswith(PREFIX) or len(hexes) != 64 or not _DIGITS.issuperset(hexes):
         raise ValueError(f"not a source digest: {digest[:80]!r}; expected 'sha256:' and 64 hex digits")
     return hexes

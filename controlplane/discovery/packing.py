@@ -4,9 +4,11 @@ A source is ``<top>.py`` or the folder ``<top>/``; packed it lies in ``<code roo
 name.  Left out: what `looking` leaves out (byte code, hidden and editors' files), and at the folder's top a manifest
 and the folder ``tests``, so that neither a changed manifest nor a changed test is changed code.  Refused: symbolic
 links, devices, names that are not UTF-8, too many or too large files.  Blocking; called in a thread by
-`controlplane.discovery.sources`.
+`controlplane.discovery.sources`, for a thousand sources at once: so what is done for each file is done by `os`, on
+plain text, and `pathlib` stays at the doors.
 """
 
+import errno
 import os
 import shutil
 import stat
@@ -32,6 +34,9 @@ TESTS: Final = "tests"
 """At the top of a package folder: its tests, no code."""
 
 _TRIES: Final = 3
+
+_NOTHING_THERE: Final = (errno.ENOENT, errno.ENOTDIR, errno.EBADF, errno.ELOOP)
+"""What the disk says of a place where nothing is; anything else is an error."""
 
 Contents = list[tuple[str, bytes]]
 """Name and bytes of each file."""
@@ -62,17 +67,22 @@ def locate(modules_path: Path, path: str) -> Path | None:
     parts = path.split("/")
     if not path or any(part in ("", ".", "..") or part.startswith(".") or "\\" in part for part in parts):
         return None
-    folder = modules_path.joinpath(*parts)
-    single = folder.with_name(f"{folder.name}.py")
-    place = folder if folder.is_dir() else single if single.is_file() else None
-    if place is not None:
-        _refuse_links(modules_path, place)
-    return place
+    top = str(modules_path)
+    folder = os.path.join(top, path)
+    single = f"{folder}.py"
+    place = folder if stat.S_ISDIR(_mode(folder)) else single if stat.S_ISREG(_mode(single)) else None
+    if place is None:
+        return None
+    _refuse_links(top, place)
+    return Path(place)
 
 
 def listing(place: Path) -> Listing:
     """Every file that belongs to the source at ``place``; errors.SourceInvalid for what cannot be packed."""
-    found = sorted(_entries(place, place)) if place.is_dir() else [_entry(place, place.name)]
+    where = str(place)
+    status = os.lstat(where)
+    is_folder = stat.S_ISDIR(status.st_mode)
+    found = sorted(_entries(where, place.name)) if is_folder else [_entry(where, place.name, status)]
     if len(found) > FILES_MAX:
         raise errors.SourceInvalid(f"{place}: {len(found)} files are more than {FILES_MAX}; ship less with the module")
     total = sum(size for _, size, _, _, _ in found)
@@ -107,7 +117,7 @@ def read(place: Path) -> tuple[str, Listing, Contents]:
 def kept(code_root: Path, digest: str) -> bool:
     """Whether the code store holds ``digest`` whole; a folder with other contents is set aside."""
     folder = code_root / digests.folder_name(digest)
-    if not folder.is_dir():
+    if not _is_folder(folder):
         return False
     files = [file for file in folder.rglob("*") if file.is_file() and "__pycache__" not in file.parts]
     contents = [(file.relative_to(folder).as_posix(), file.read_bytes()) for file in files]
@@ -117,36 +127,50 @@ def kept(code_root: Path, digest: str) -> bool:
     return False
 
 
-def _refuse_links(modules_path: Path, place: Path) -> None:
-    current = place
-    while current not in (modules_path, current.parent):
-        if current.is_symlink():
-            raise errors.SourceInvalid(f"{current}: a symbolic link; put the files themselves into the modules path")
-        current = current.parent
+def _mode(path: str) -> int:
+    """Mode of what lies there, behind links, too; 0 if nothing does.  OSError when the disk does not say."""
+    try:
+        return os.stat(path).st_mode
+    except OSError as error:
+        if error.errno in _NOTHING_THERE:
+            return 0
+        raise
+    except ValueError:  # a zero byte: no name of anything
+        return 0
 
 
-def _entries(folder: Path, root: Path) -> Iterator[tuple[str, int, int, int, int]]:
+def _is_folder(place: Path) -> bool:
+    return stat.S_ISDIR(_mode(str(place)))
+
+
+def _refuse_links(top: str, place: str) -> None:
+    while place != top:
+        if stat.S_ISLNK(os.lstat(place).st_mode):
+            raise errors.SourceInvalid(f"{place}: a symbolic link; put the files themselves into the modules path")
+        place = os.path.dirname(place)
+
+
+def _entries(folder: str, name: str, *, inside: bool = False) -> Iterator[tuple[str, int, int, int, int]]:
+    """The files in ``folder``, which is ``name`` in the source; ``inside``: it is not the source's own folder."""
     with os.scandir(folder) as entries:
         for entry in entries:
-            if looking.is_left_out(entry.name) or (folder == root and entry.name in MANIFESTS):
+            if looking.is_left_out(entry.name) or (not inside and entry.name in MANIFESTS):
                 continue
-            path = Path(entry.path)
             if entry.is_dir(follow_symlinks=False):
-                if not (folder == root and entry.name == TESTS):
-                    yield from _entries(path, root)
+                if inside or entry.name != TESTS:
+                    yield from _entries(entry.path, f"{name}/{entry.name}", inside=True)
                 continue
-            yield _entry(path, f"{root.name}/{path.relative_to(root).as_posix()}")
+            yield _entry(entry.path, f"{name}/{entry.name}", entry.stat(follow_symlinks=False))
 
 
-def _entry(path: Path, name: str) -> tuple[str, int, int, int, int]:
-    status = path.lstat()
+def _entry(path: str, name: str, status: os.stat_result) -> tuple[str, int, int, int, int]:
     if not stat.S_ISREG(status.st_mode):
         what = "a symbolic link" if stat.S_ISLNK(status.st_mode) else "not an ordinary file"
         raise errors.SourceInvalid(f"{path}: {what}; a module's source is made of ordinary files")
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise errors.SourceInvalid(f"{path!r}: the name is not UTF-8; rename the file") from None
+        raise errors.SourceInvalid(f"{Path(path)!r}: the name is not UTF-8; rename the file") from None
     if status.st_size > FILE_MAX:
         raise errors.SourceInvalid(f"{path}: larger than {FILE_MAX >> 20} MiB; load such data at start-up instead")
     return (name, status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
@@ -155,10 +179,11 @@ def _entry(path: Path, name: str) -> tuple[str, int, int, int, int]:
 def _read(found: Listing) -> Contents | None:
     """(name, content) of each file; None if one went or changed its size meanwhile."""
     contents: Contents = []
+    beside = os.path.dirname(found.place)
     for name, size, *_ in found.fingerprint:
-        path = found.place if found.place.name == name else found.place.parent / name
+        path = os.path.join(beside, name)
         try:
-            content = path.read_bytes()
+            content = _content(path, size + 1)
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -169,13 +194,22 @@ def _read(found: Listing) -> Contents | None:
     return contents
 
 
+def _content(path: str, most: int) -> bytes:
+    """What a file holds, up to ``most`` bytes."""
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        return os.read(opened, most)
+    finally:
+        os.close(opened)
+
+
 def keep(code_root: Path, digest: str, contents: Contents) -> None:
     """Write the files beside and rename them into place, so that a folder in the store is always whole.
 
     NotKept when the disk of the code store does not take them.
     """
     final = code_root / digests.folder_name(digest)
-    if final.is_dir():
+    if _is_folder(final):
         return
     try:
         _put(code_root, final, contents)
@@ -187,22 +221,23 @@ def keep(code_root: Path, digest: str, contents: Contents) -> None:
 
 def _put(code_root: Path, final: Path, contents: Contents) -> None:
     try:
-        building = Path(tempfile.mkdtemp(prefix=".packing-", dir=code_root))
+        building = tempfile.mkdtemp(prefix=".packing-", dir=code_root)
     except FileNotFoundError:
         code_root.mkdir(parents=True, exist_ok=True)
-        building = Path(tempfile.mkdtemp(prefix=".packing-", dir=code_root))
+        building = tempfile.mkdtemp(prefix=".packing-", dir=code_root)
     try:
         for name, content in contents:
-            target = building / name
-            if target.parent != building:
-                target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content)
-            target.chmod(0o444)
-        building.chmod(0o755)
+            target = os.path.join(building, name)
+            if "/" in name:
+                os.makedirs(os.path.dirname(target), exist_ok=True)
+            with open(target, "wb") as file:
+                os.fchmod(file.fileno(), 0o444)
+                file.write(content)
+        os.chmod(building, 0o755)  # noqa: S103 (workers read it, whoever they run as)
         try:
-            building.rename(final)
+            os.rename(building, final)
         except OSError:
-            if not final.is_dir():
+            if not _is_folder(final):
                 raise errors.SourceInvalid(f"{final}: the packed source could not be put into the code store") from None
             shutil.rmtree(building, ignore_errors=True)  # somebody else was quicker
     except BaseException:
