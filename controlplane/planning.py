@@ -240,13 +240,15 @@ def _with_digest(current: Record | None, wanted: Record, digests: Digests, now: 
         digest = current.spec["source"].get("digest")
     if digest == wanted.spec["source"].get("digest") and bool(owners) is (digest is not None):
         return _source_told(current, wanted, problem, now)
-    content, who = _content(wanted), {"kind": wanted.kind, "name": wanted.name, "manager": names.MANAGER_DISCOVERY}
+    content, manager = _content(wanted), names.MANAGER_DISCOVERY
     if digest is None:
         source = {key: value for key, value in wanted.spec["source"].items() if key != "digest"}
         bare = replace(content, spec={**wanted.spec, "source": source})
-        result = owning.update(content, wanted.managed_fields, bare, now=now, **who)
+        result = owning.update(
+            content, wanted.managed_fields, bare, kind=wanted.kind, name=wanted.name, manager=manager, now=now
+        )
     else:
-        result = owning.put_group(content, wanted.managed_fields, owning.DIGEST, digest, now=now, **who)
+        result = owning.put_digest(content, wanted.managed_fields, digest, manager=manager, now=now)
     wanted = replace(wanted, spec=result.spec, managed_fields=result.managed_fields)
     return _source_told(current, wanted, problem, now)
 
@@ -254,6 +256,8 @@ def _with_digest(current: Record | None, wanted: Record, digests: Digests, now: 
 def _source_told(current: Record | None, wanted: Record, problem: str, now: datetime) -> Record:
     """A new generation says from the start whether its source could be packed; discovery keeps saying so."""
     if current is not None and current.spec == wanted.spec:
+        return wanted
+    if not problem and not wanted.status:
         return wanted
     status = wanted.status or ModuleStatus().wire()
     listed = [entry for entry in status.get("conditions", ()) if entry.get("type") != conditions.SOURCE_CURRENT]
@@ -301,20 +305,21 @@ def _quiet(before: list[Json], after: list[Json]) -> list[Json]:
 
 
 def _next_generation(record: Record, now: datetime) -> Record:
-    record = replace(record, generation=record.generation + 1)
+    generation = record.generation + 1
     if record.kind != "Module":
-        return record
+        return replace(record, generation=generation)
     pending = conditions.condition(
         conditions.VALID,
         ConditionStatus.UNKNOWN,
         "Pending",
-        f"generation {record.generation} waits to be looked at",
-        record.generation,
+        f"generation {generation} waits to be looked at",
+        generation,
         now,
     )
     status = record.status or ModuleStatus().wire()
     listed = conditions.put_wire(status.get("conditions", ()), pending)
-    return replace(record, status={**status, "state": ModuleState.DISCOVERED.value, "conditions": listed})
+    status = {**status, "state": ModuleState.DISCOVERED.value, "conditions": listed}
+    return replace(record, generation=generation, status=status)
 
 
 def _leaving(record: Record) -> str:

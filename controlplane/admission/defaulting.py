@@ -5,12 +5,15 @@ Called by the write path and `owning`, after names are normalised and before val
 """
 
 import functools
-from typing import Any, get_args
+from typing import Any, Final, get_args
 
 from pydantic import BaseModel
 
 from schemas import kinds
 from schemas.meta import Json, Model
+
+_HOLDERS: Final = (dict, list)
+"""The JSON values that hold others, of which everybody gets a copy."""
 
 
 def default(kind: str, name: str, spec: Json) -> Json:
@@ -51,10 +54,13 @@ def fill(model: type[Model], given: Json) -> Json:
     standard = _standard(model)
     for alias, inner, many in _fields(model):
         if alias in given:
-            filled[alias] = _fill_value(inner, many, given[alias])
+            value = given[alias]
+            filled[alias] = _fill_value(inner, many, value) if isinstance(value, _HOLDERS) else value
         elif alias in standard:
-            filled[alias] = copied(standard[alias])
-    filled.update((key, copied(value)) for key, value in given.items() if key not in filled)
+            value = standard[alias]
+            filled[alias] = copied(value) if isinstance(value, _HOLDERS) else value
+    if not given.keys() <= filled.keys():
+        filled.update((key, copied(value)) for key, value in given.items() if key not in filled)
     return filled
 
 
@@ -67,7 +73,7 @@ def copied(value: Any) -> Any:
 
 def copied_object(value: Json) -> Json:
     """An object's own copy."""
-    return {key: copied(item) if isinstance(item, dict | list) else item for key, item in value.items()}
+    return {key: copied(item) if isinstance(item, _HOLDERS) else item for key, item in value.items()}
 
 
 @functools.cache

@@ -125,26 +125,21 @@ def update(
     return _outcome(current, after, owners, kind, name, now, ())
 
 
-def put_group(
-    current: Content,
-    managed_fields: Iterable[Json],
-    group: str,
-    value: Any,
-    *,
-    kind: str,
-    name: str,
-    manager: str,
-    now: datetime,
+def put_digest(
+    current: Content, managed_fields: Iterable[Json], digest: str, *, manager: str, now: datetime
 ) -> Applied:
-    """Set one group (such as `DIGEST`) for good, beside what the manager applies; one that others own is yielded."""
+    """Set `DIGEST` for good, beside what the manager applies; one that others own is yielded.
+
+    ``current`` is full, and no default follows from a digest: the rest of the spec is taken as it is.
+    """
     owners = _Owners(managed_fields)
-    after = _groups(current)
-    if owners.others(group, manager):
-        return _outcome(current, after, owners, kind, name, now, (group,))
-    after[group] = value
-    if group not in owners.applied(manager):
-        owners.update(manager, group)
-    return _outcome(current, after, owners, kind, name, now, ())
+    if owners.others(DIGEST, manager):
+        return _told(current, current, owners, now, (DIGEST,))
+    if DIGEST not in owners.applied(manager):
+        owners.update(manager, DIGEST)
+    source = {**current.spec["source"], "digest": digest}
+    content = Content(current.labels, current.annotations, {**current.spec, "source": source})
+    return _told(current, content, owners, now, ())
 
 
 def owners_of(managed_fields: Iterable[Json], group: str) -> list[str]:
@@ -267,13 +262,18 @@ def _outcome(
 ) -> Applied:
     _forget_derived(current, groups, owners)
     content = _content(groups)
-    spec = defaulting.default(kind, name, content.spec)
+    full = Content(content.labels, content.annotations, defaulting.default(kind, name, content.spec))
+    return _told(current, full, owners, now, yielded)
+
+
+def _told(current: Content, content: Content, owners: _Owners, now: datetime, yielded: tuple[str, ...]) -> Applied:
+    """What it means that ``current`` becomes ``content``, which is full."""
     managed = owners.wire(now)
-    spec_changed = not diffing.same(current.spec, spec)
+    spec_changed = not diffing.same(current.spec, content.spec)
     return Applied(
         labels=content.labels,
         annotations=content.annotations,
-        spec=spec,
+        spec=content.spec,
         managed_fields=managed,
         yielded=yielded,
         changed=spec_changed

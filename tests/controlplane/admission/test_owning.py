@@ -37,12 +37,8 @@ class Object:
             owning.update(self.content, self.managed, desired, kind="Module", name="thing", manager=manager, now=NOW)
         )
 
-    def put(self, manager: str, group: str, value: Any, now: datetime = NOW) -> owning.Applied:
-        return self._keep(
-            owning.put_group(
-                self.content, self.managed, group, value, kind="Module", name="thing", manager=manager, now=now
-            )
-        )
+    def put(self, manager: str, digest: str, now: datetime = NOW) -> owning.Applied:
+        return self._keep(owning.put_digest(self.content, self.managed, digest, manager=manager, now=now))
 
     def _keep(self, result: owning.Applied) -> owning.Applied:
         if not result.conflicts:
@@ -150,20 +146,20 @@ def test_discovery_never_takes_and_always_yields() -> None:
 
 def test_a_digest_is_discoverys_until_a_person_pins_it() -> None:
     thing = made(source={"path": "thing"})
-    thing.put(MANAGER_DISCOVERY, owning.DIGEST, DIGEST)
+    thing.put(MANAGER_DISCOVERY, DIGEST)
     assert thing.owners(owning.DIGEST) == [MANAGER_DISCOVERY]
     assert thing.owners("spec.source.path") == ["alice"]
-    assert not thing.put(MANAGER_DISCOVERY, owning.DIGEST, DIGEST, now=LATER).changed
+    assert not thing.put(MANAGER_DISCOVERY, DIGEST, now=LATER).changed
     pinned = DIGEST.replace("a", "b")
     assert thing.apply("alice", {"entryPoint": "thing:Thing", "source": {"digest": pinned}}).conflicts == {}
-    assert thing.put(MANAGER_DISCOVERY, owning.DIGEST, DIGEST).yielded == (owning.DIGEST,)
+    assert thing.put(MANAGER_DISCOVERY, DIGEST).yielded == (owning.DIGEST,)
     assert thing.content.spec["source"] == {"path": "thing", "digest": pinned}
 
 
 def test_a_digest_that_discovery_set_survives_its_own_apply_without_one() -> None:
     thing = Object()
     thing.apply(MANAGER_DISCOVERY, {"entryPoint": "thing:Thing"})
-    thing.put(MANAGER_DISCOVERY, owning.DIGEST, DIGEST)
+    thing.put(MANAGER_DISCOVERY, DIGEST)
     result = thing.apply(MANAGER_DISCOVERY, {"entryPoint": "thing:Thing"}, now=LATER)
     assert not result.changed
     assert thing.content.spec["source"]["digest"] == DIGEST
