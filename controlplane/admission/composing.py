@@ -7,10 +7,11 @@ only if that leaves a doubt or somebody asks where something stands.  Called by 
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from types import ModuleType
 from typing import Any, Final, Literal, TypeAlias
 
-from controlplane.admission import jsonreading, pointers, wording, yamlreading
+from controlplane.admission import jsonreading, pointers, wording
 from controlplane.admission.growing import DOUBT, Growth, Limits, Mark, TextProblem
 from schemas.meta import Json
 from schemas.problems import Violation
@@ -28,12 +29,16 @@ _BLANK: Final = re.compile(r"(?:[ \t]*(?:#[^\n]*)?(?:\r?\n|\Z))*\Z")
 _DIRECTIVE: Final = re.compile(r"^%YAML[ \t]+1\.[12][ \t]*(?:#.*)?\r?$", re.MULTILINE)
 _LIST: Final = re.compile(rb"""(?:^|[{,])[ \t"']*kind["']?[ \t]*:[ \t]*["']?[A-Za-z]*List\b""", re.MULTILINE)
 """How a list of objects says that it is one, as ``get -o yaml`` and ``-o json`` write it."""
-_FAST: Final[dict[Syntax, Callable[[str, Limits], Any]]] = {
-    "yaml": yamlreading.read_fast,
-    "json": jsonreading.read_fast,
-}
-"""Who reads a document that has nothing wrong with it."""
 _KEY_REASONS: Final = frozenset({"FieldValueForbidden", "FieldValueDuplicate"})
+
+
+def _reading(syntax: Syntax) -> ModuleType:
+    """Who knows a syntax: ``read_fast`` for what has nothing wrong with it, ``read`` for places and problems."""
+    if syntax == "json":
+        return jsonreading
+    from controlplane.admission import yamlreading  # late: libyaml's wrapping is read only where YAML is
+
+    return yamlreading
 
 
 class Text:
@@ -47,7 +52,7 @@ class Text:
 
     def read(self) -> tuple[Any, list[Violation]]:
         """(what it says, what is wrong with it); with care only if reading fast leaves a doubt."""
-        value = _FAST[self.syntax](self.text, self.limits)
+        value = _reading(self.syntax).read_fast(self.text, self.limits)
         if value is not DOUBT:
             return value, []
         growth = self.places()
@@ -57,7 +62,7 @@ class Text:
         """The document with the place of everything in it."""
         if self.growth is None:
             self.growth = Growth(self.limits, self.base)
-            (yamlreading if self.syntax == "yaml" else jsonreading).read(self.text, self.growth)
+            _reading(self.syntax).read(self.text, self.growth)
         return self.growth
 
 

@@ -11,9 +11,7 @@ import sys
 from collections.abc import Iterator
 from typing import Final
 
-from nodesemver import make_range
-
-from controlplane.admission import configuring, naming, pointers, referring, ruling, wording
+from controlplane.admission import naming, pointers, referring, ruling, wording
 from controlplane.admission.ruling import Draft, violation
 from schemas import names
 from schemas.problems import Violation
@@ -134,6 +132,8 @@ def is_range(text: str) -> bool:
     """Whether ``text`` is a version range in npm's grammar."""
     if len(text) > RANGE_MAX or not text.isascii():
         return False
+    from nodesemver import make_range  # late: few modules have dependencies, and every command checks manifests
+
     try:
         make_range(text, loose=False)
     except (ValueError, TypeError, IndexError, AttributeError, RecursionError):
@@ -180,6 +180,8 @@ def configuration(draft: Draft) -> Iterator[Violation]:
     schema = draft.spec.get("configSchema")
     if not schema or not isinstance(schema, dict):
         return
+    from controlplane.admission import configuring  # late: most modules bring no schema
+
     config = ruling.json_at(draft, "/spec/config")
     if config is None:
         config = {}

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
-import httpx
 
 from controlplane.cli import endpoints, exits, options, trusting
+from controlplane.cli.plainhttp import httpx
 from schemas import names
 from schemas.meta import Json
 from schemas.problems import Violation

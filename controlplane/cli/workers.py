@@ -6,9 +6,8 @@ asked of the worker itself.
 
 from collections.abc import Iterator
 
-import httpx
-
 from controlplane.cli import printing
+from controlplane.cli.plainhttp import httpx
 from schemas.meta import Json
 
 _PATIENCE = httpx.Timeout(2.0)
