@@ -6,6 +6,7 @@ only if that leaves a doubt or somebody asks where something stands.  Called by 
 `validating` follows.
 """
 
+import functools
 import re
 from collections.abc import Iterator
 from types import ModuleType
@@ -24,7 +25,6 @@ _DIVIDER: Final = re.compile(rb"^(?:---|\.\.\.)(?=[ \t\r\n]|\Z)", re.MULTILINE)
 BOM: Final = b"\xef\xbb\xbf"
 UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 _PLAIN: Final = b"\t\n\r" + bytes(range(0x20, 0x7F))
-_ODD: Final = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
 _BLANK: Final = re.compile(r"(?:[ \t]*(?:#[^\n]*)?(?:\r?\n|\Z))*\Z")
 _DIRECTIVE: Final = re.compile(r"^%YAML[ \t]+1\.[12][ \t]*(?:#.*)?\r?$", re.MULTILINE)
 _LIST: Final = re.compile(rb"""(?:^|[{,])[ \t"']*kind["']?[ \t]*:[ \t]*["']?[A-Za-z]*List\b""", re.MULTILINE)
@@ -199,6 +199,12 @@ def _items(items: list[Any], index: int, source: Text) -> Iterator[Document]:
         yield Document(value, source.base[0], index + place, problems, source, within)
 
 
+@functools.cache
+def _odd() -> re.Pattern[str]:
+    """What YAML takes for no character of a text; made when the first text is more than ASCII, for it takes a while."""
+    return re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]")
+
+
 def _decoded(data: bytes, line: int, index: int, syntax: Syntax) -> str | Document:
     """The text, or a document that says which byte or character is wrong with it."""
     if not data.translate(None, _PLAIN):
@@ -209,7 +215,7 @@ def _decoded(data: bytes, line: int, index: int, syntax: Syntax) -> str | Docume
         place = _offset_place(data[: error.start].decode("utf-8", "replace"), line)
         message = f"The byte 0x{data[error.start]:02X} is not UTF-8; save the file as UTF-8."
         return _failed(message, place[0], index, column=place[1])
-    odd = _ODD.search(text)
+    odd = _odd().search(text)
     if odd is None or (syntax == "json" and ord(odd.group()) == 0x7F):
         return text
     place = _offset_place(text[: odd.start()], line)

@@ -6,6 +6,7 @@ Called by apply, delete, diff and validate.
 """
 
 import itertools
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -160,25 +161,43 @@ def _files(name: str, *, recursive: bool) -> list[str]:
     if not path.is_dir():
         raise exits.no(f"{name}: no such file or folder")
     if recursive:
-        listed = [file for file in path.rglob("*") if file.suffix in SUFFIXES and file.is_file()]
+        listed = [str(file) for file in path.rglob("*") if _has_suffix(file.name) and file.is_file()]
     else:
-        listed = [file for file in path.iterdir() if file.suffix in SUFFIXES and file.is_file()]
-        listed += [file for pattern in BESIDE_CODE for file in path.glob(f"*/{pattern}") if file.is_file()]
+        listed = list(_inside(path))
+        listed += [str(file) for pattern in BESIDE_CODE for file in path.glob(f"*/{pattern}") if file.is_file()]
     if not listed:
         hint = "" if recursive else "Read the folders below it too with -R."
         raise exits.no(f"{name}: no .yaml, .yml or .json file in this folder", hint=hint)
-    return [str(file) for file in sorted(listed)]
+    return sorted(listed, key=lambda file: file.split("/"))
+
+
+def _inside(folder: Path) -> Iterator[str]:
+    """The manifests right in a folder, named as `Path` would; they may be thousands, so each costs one look."""
+    prefix = str(folder / "_").removesuffix("_")
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if _has_suffix(entry.name) and (entry.is_file(follow_symlinks=False) or Path(entry.path).is_file()):
+                yield prefix + entry.name
+
+
+def _has_suffix(name: str) -> bool:
+    return name.endswith(SUFFIXES) and name not in SUFFIXES
 
 
 def _is_data(manifest: Manifest) -> bool:
     """Whether a JSON document that nobody named is a module's data; discovery sees it the same way."""
+    if "apiVersion" in manifest.value:
+        return False
     path = Path(manifest.file)
-    return path.suffix == ".json" and path.name not in BESIDE_CODE and "apiVersion" not in manifest.value
+    return path.suffix == ".json" and path.name not in BESIDE_CODE
 
 
 def _bytes(file: str) -> bytes:
     try:
-        return sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        if file == "-":
+            return sys.stdin.buffer.read()
+        with open(file, "rb", buffering=0) as opened:
+            return opened.read()
     except OSError as error:
         raise exits.no(f"{file}: cannot be read: {error.strerror}") from error
 

@@ -80,3 +80,22 @@ def test_many_manifests_are_shared_out_and_told_as_by_one(tmp_path: Path) -> Non
     )
     # 65 of a.yaml; all of b.yaml, whose good ones stand in a.yaml already; the item of c.json; all of d.yaml
     assert ended.stdout.decode() == "True False True True\n1501 266\n"
+
+
+def test_the_files_of_a_folder_come_in_the_order_of_their_paths(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for file in ("b.yaml", "a-1.json", "a/module.yaml", "a/other.yaml", ".c.yml", "d.txt", ".json", "e."):
+        (tmp_path / file).parent.mkdir(exist_ok=True)
+        (tmp_path / file).write_text("{}")
+    (tmp_path / "f.json").mkdir()
+    (tmp_path / "linked.yaml").symlink_to("b.yaml")
+    (tmp_path / "broken.yaml").symlink_to("nowhere")
+    (tmp_path / "round.yaml").symlink_to("round.yaml")
+    here = [".c.yml", "a/module.yaml", "a-1.json", "b.yaml", "linked.yaml"]
+    assert manifests._files(f"{tmp_path}/", recursive=False) == [f"{tmp_path}/{name}" for name in here]
+    monkeypatch.chdir(tmp_path)
+    assert manifests._files(".", recursive=False) == here
+    assert manifests._files("../" + tmp_path.name, recursive=True) == [
+        f"../{tmp_path.name}/{name}" for name in [*here[:2], "a/other.yaml", *here[2:]]
+    ]
