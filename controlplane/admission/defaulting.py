@@ -137,4 +137,6 @@ def _default_module(name: str, spec: Json) -> None:
     if isinstance(routing, dict) and not routing.get("namespace"):
         routing["namespace"] = name
     if isinstance(source, dict) and not source.get("path") and isinstance(entry, str):
-        source["path"] = entry.partition(":")[0].partition(".")[0]
+        path = entry.partition(":")[0].partition(".")[0]
+        others = {key: value for key, value in source.items() if key != "path"}
+        spec["source"] = {"path": path, **others}  # in the model's order: equal specs are to be equal texts

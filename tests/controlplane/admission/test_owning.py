@@ -1,8 +1,10 @@
 """Ownership by field group: who may change what, and what happens to what nobody asks for any more."""
 
+import json
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -163,6 +165,16 @@ def test_a_digest_that_discovery_set_survives_its_own_apply_without_one() -> Non
     result = thing.apply(MANAGER_DISCOVERY, {"entryPoint": "thing:Thing"}, now=LATER)
     assert not result.changed
     assert thing.content.spec["source"]["digest"] == DIGEST
+
+
+@pytest.mark.parametrize("source", [{}, {"path": "thing"}, {"digest": DIGEST}, {"digest": DIGEST, "path": "thing"}])
+def test_equal_specs_are_equal_texts_however_they_came_about(source: Json) -> None:
+    thing = made(source=source)
+    thing.put(MANAGER_DISCOVERY, DIGEST)
+    first = json.dumps(thing.content.spec["source"])
+    thing.apply("alice", {"source": source, "entryPoint": "thing:Thing"}, labels={"team": "a"})
+    assert json.dumps(thing.content.spec["source"]) == first
+    assert list(thing.content.spec["source"]) == ["path", "digest"]
 
 
 def test_a_source_path_that_nobody_asked_for_follows_the_entry_point() -> None:
