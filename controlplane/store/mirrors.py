@@ -200,6 +200,8 @@ _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(", ", ": ")).e
 
 
 def _text(value: Any) -> str:
+    if value in ({}, []):  # most columns of most modules
+        return "{}" if isinstance(value, dict) else "[]"
     return _clean(_encode(value))
 
 
