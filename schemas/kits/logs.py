@@ -4,9 +4,10 @@ Called once by each plane's `app`, before anything is logged.
 """
 
 import logging
+import re
 import sys
 from collections.abc import Callable, Mapping, MutableMapping
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -14,6 +15,12 @@ from schemas.kits.options import LogFormat, LogLevel
 
 Bound = Callable[[], Mapping[str, str]]
 """What every line says beside its own words, asked where and when it is written."""
+
+_SPECIAL: Final = re.compile("[ \\t=\\r\\n\"']")
+"""What a text on the console is quoted for."""
+_UNUSUAL: Final = frozenset({"stack", "exception", "exc_info", "logger_name"})
+"""What only structlog's own renderer puts into words."""
+_COLUMNS: Final = frozenset({"timestamp", "level", "event", "logger"})
 
 
 def configure(
@@ -36,11 +43,11 @@ def configure(
     )
     # the default formatter draws every frame with its local variables: seconds on the loop, and secrets in the log
     console = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
-    last: structlog.types.Processor = structlog.processors.JSONRenderer() if style is LogFormat.JSON else console
+    last = structlog.processors.JSONRenderer() if style is LogFormat.JSON else _quick(console)
     before = [structlog.processors.format_exc_info] if style is LogFormat.JSON else []
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        _Lines(
             foreign_pre_chain=shared,
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *before, last],
         )
@@ -62,3 +69,34 @@ def _binding(bound: Bound) -> structlog.types.Processor:
         return event
 
     return bind
+
+
+class _Lines(structlog.stdlib.ProcessorFormatter):
+    """Structlog's formatter; it copies no record of structlog's own, which no other formatter is going to read."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """A record as a line."""
+        if not isinstance(record.msg, dict) or not hasattr(record, "_logger") or record.exc_info or record.stack_info:
+            return super().format(record)
+        line: Any = {**record.msg}
+        for processor in self.processors[1:]:  # the first one takes away what was not put in
+            line = processor(None, record.levelname, line)
+        return str(line)
+
+
+def _quick(console: structlog.dev.ConsoleRenderer) -> structlog.types.Processor:
+    """What ``console`` makes of an event, in a fifth of the time where nothing about it is unusual."""
+
+    def render(logger: Any, name: str, event: MutableMapping[str, Any]) -> str:
+        if not event.keys() >= _COLUMNS or not _UNUSUAL.isdisjoint(event):
+            return console(logger, name, event)
+        head = f"{event['timestamp']} [{event['level']:<9}] {event['event']!s:<30} [{event['logger']}]"
+        return " ".join((head, *(key + "=" + _shown(event[key]) for key in sorted(event.keys() - _COLUMNS)))).rstrip(
+            " "
+        )
+
+    return render
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) and _SPECIAL.search(value) is None else repr(value)
