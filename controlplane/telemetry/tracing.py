@@ -11,7 +11,7 @@ not fit is dropped and counted.
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ LINKS_MAX: Final = 16
 
 current: Final[ContextVar[Traceparent | None]] = ContextVar("modplane_trace", default=None)
 """The span that runs here."""
+_NOTHING: Final = nullcontext()
 request_id: Final[ContextVar[str]] = ContextVar("modplane_request", default="")
 """What the request that runs here is called (``x-request-id``, or a word of our own)."""
 
@@ -77,13 +78,70 @@ def within(at: Traceparent | None) -> Iterator[None]:
         current.reset(token)
 
 
-@contextmanager
-def begin(name: str, carried: Carried = tracecontext.NOTHING, kind: Kind = Kind.INTERNAL) -> Iterator[Traceparent]:
+class Running:
+    """The block in which a span runs; a class of its own, since a change has ten of them."""
+
+    __slots__ = ("_at", "_attributes", "_kind", "_links", "_module", "_name", "_parent", "_start", "_state", "_token")
+
+    def __init__(
+        self,
+        name: str,
+        at: Traceparent,
+        parent: Traceparent | None,
+        kind: Kind,
+        *,
+        module: str = "",
+        attributes: Mapping[str, Any] | None = None,
+        links: tuple[Traceparent, ...] = (),
+        start: int = 0,
+        state: tracecontext.Members | None = None,
+    ) -> None:
+        self._name = name
+        self._at = at
+        self._parent = parent
+        self._kind = kind
+        self._module = module
+        self._attributes = attributes
+        self._links = links
+        self._start = start
+        self._state = state
+        """Of a caller; None: the parent is a span of this process."""
+
+    def __enter__(self) -> Traceparent:
+        """Stand in the span."""
+        self._start = self._start or tracing.now()
+        self._token = current.set(self._at)
+        return self._at
+
+    def __exit__(self, raised: type[BaseException] | None, *_: object) -> None:
+        """The span is over."""
+        current.reset(self._token)
+        error = "" if raised is None else raised.__qualname__
+        end = tracing.now()
+        parent = "" if self._parent is None else self._parent.span_id
+        if self._at.sampled:
+            labels = {**(self._attributes or {}), **({"modplane.module": self._module} if self._module else {})}
+            book.tracer.end(
+                tracing.Span(
+                    self._name,
+                    self._at,
+                    parent,
+                    self._start,
+                    end,
+                    self._kind,
+                    tracing.cut(labels, ATTRIBUTES_MAX),
+                    self._links[:LINKS_MAX],
+                    error,
+                    self._state or (),
+                    self._state is not None and self._parent is not None,
+                )
+            )
+        _keep(self._at, parent, self._name, self._module, self._start, end, error)
+
+
+def begin(name: str, carried: Carried = tracecontext.NOTHING, kind: Kind = Kind.INTERNAL) -> Running:
     """A span that begins a trace here, or goes on in the caller's."""
-    parent = carried.parent
-    at = book.tracer.root(parent)
-    with _running(name, at, parent, kind=kind, state=carried.state, remote=parent is not None):
-        yield at
+    return Running(name, book.tracer.root(carried.parent), carried.parent, kind, state=carried.state)
 
 
 @contextmanager
@@ -96,7 +154,6 @@ def begin_unless(name: str) -> Iterator[Traceparent | None]:
         yield current.get()
 
 
-@contextmanager
 def span(
     name: str,
     *,
@@ -106,76 +163,35 @@ def span(
     attributes: Mapping[str, Any] | None = None,
     links: tuple[Traceparent, ...] = (),
     start: int = 0,
-) -> Iterator[Traceparent | None]:
+) -> AbstractContextManager[Traceparent | None]:
     """A span under ``parent``, or under the one that runs; without either nothing at all.
 
     ``start``: when it began, nanoseconds since 1970, if that was before.
     """
     above = parent or current.get()
     if above is None:
-        yield None
-        return
+        return _NOTHING
     at = tracecontext.child(above)
-    with _running(name, at, above, module=module, kind=kind, attributes=attributes, links=links, start=start):
-        yield at
-
-
-@contextmanager
-def _running(
-    name: str,
-    at: Traceparent,
-    parent: Traceparent | None,
-    *,
-    module: str = "",
-    kind: Kind = Kind.INTERNAL,
-    attributes: Mapping[str, Any] | None = None,
-    links: tuple[Traceparent, ...] = (),
-    start: int = 0,
-    state: tracecontext.Members = (),
-    remote: bool = False,
-) -> Iterator[None]:
-    start = start or tracing.now()
-    token = current.set(at)
-    error = ""
-    try:
-        yield
-    except BaseException as raised:
-        error = type(raised).__qualname__
-        raise
-    finally:
-        current.reset(token)
-        labels = {**(attributes or {}), **({"modplane.module": module} if module else {})}
-        finish(
-            tracing.Span(
-                name,
-                at,
-                "" if parent is None else parent.span_id,
-                start,
-                tracing.now(),
-                kind,
-                tracing.cut(labels, ATTRIBUTES_MAX),
-                links[:LINKS_MAX],
-                error,
-                state,
-                remote,
-            ),
-            module,
-        )
+    return Running(name, at, above, kind, module=module, attributes=attributes, links=links, start=start)
 
 
 def finish(done: tracing.Span, module: str = "") -> None:
     """A span is over: to the collector, if it is sampled, and to the steps that are kept."""
     book.tracer.end(done)
+    _keep(done.at, done.parent, done.name, module, done.start, done.end, done.error)
+
+
+def _keep(at: Traceparent, parent: str, name: str, module: str, start: int, end: int, error: str) -> None:
     book.note(
-        Step.model_construct(
-            trace=done.at.trace_id,
-            id=done.at.span_id,
-            parent=done.parent,
-            name=done.name[:TEXT_MAX],
+        Step.unchecked(
+            trace=at.trace_id,
+            id=at.span_id,
+            parent=parent,
+            name=name[:TEXT_MAX],
             who=WHO,
             module=module,
-            start=done.start // 1000,
-            micros=max(done.end - done.start, 0) // 1000,
-            error=done.error[:TEXT_MAX],
+            start=start // 1000,
+            micros=max(end - start, 0) // 1000,
+            error=error[:TEXT_MAX],
         )
     )
