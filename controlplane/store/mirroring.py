@@ -95,8 +95,6 @@ def put(ledger: Ledger, old: Record | None, new: Record, *, same_spec: bool = Fa
     if new.kind not in _ROWS or new.deleting or (old is not None and same_spec and _routes(old) == _routes(new)):
         return
     row = _ROWS[new.kind](new)
-    if old is not None and same_spec and _ROWS[old.kind](old) == row:
-        return
     if new.kind == "ModuleAccess":
         _check_pair(ledger, new, row)
     at = encoding.sql_time(ledger.now)
@@ -111,8 +109,8 @@ def put(ledger: Ledger, old: Record | None, new: Record, *, same_spec: bool = Fa
 
 
 def _routes(record: Record) -> Any:
-    """All that a row shows of a status."""
-    return record.status.get("routes")
+    """All that a row shows of a status; none are as good as none yet."""
+    return record.status.get("routes") or []
 
 
 def remove(ledger: Ledger, record: Record) -> None:

@@ -200,8 +200,11 @@ _encode: Final = json.JSONEncoder(ensure_ascii=False, separators=(", ", ": ")).e
 
 
 def _text(value: Any) -> str:
-    if value in ({}, []):  # most columns of most modules
-        return "{}" if isinstance(value, dict) else "[]"
+    if not value:  # half of all columns
+        if isinstance(value, dict):
+            return "{}"
+        if isinstance(value, list):
+            return "[]"
     return _clean(_encode(value))
 
 
