@@ -50,12 +50,15 @@ ORDER: Final = (
 )
 """In which order conditions are stored and shown."""
 
-_PLACES: Final = {kind: place for place, kind in enumerate(ORDER)}
+_PLACES: Final = {kind: (place, kind) for place, kind in enumerate(ORDER)}
 
 
 def get(conditions: Iterable[Condition], kind: str) -> Condition | None:
     """The condition of a type, or None (which means Unknown)."""
-    return next((condition for condition in conditions if condition.type == kind), None)
+    for condition in conditions:
+        if condition.type == kind:
+            return condition
+    return None
 
 
 def is_true(conditions: Iterable[Condition], kind: str, generation: int | None = None) -> bool:
@@ -131,4 +134,4 @@ def _place(condition: Condition) -> tuple[int, str]:
 
 
 def _position(kind: str) -> tuple[int, str]:
-    return (_PLACES.get(kind, len(ORDER)), kind)
+    return _PLACES.get(kind) or (len(ORDER), kind)

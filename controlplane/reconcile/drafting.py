@@ -63,11 +63,16 @@ class Draft:
 
     def put(self, kind: str, status: ConditionStatus | bool, reason: str, message: str) -> None:
         """Set a condition for the generation that was read."""
+        if isinstance(status, bool):
+            status = ConditionStatus.TRUE if status else ConditionStatus.FALSE
         generation = self.facts.record.generation
-        new = conditions.condition(kind, status, reason, message, generation, self.facts.now)
         stored = conditions.get(self.facts.status.conditions, kind)
-        if stored is not None and stored.status is new.status:
-            new = new.model_copy(update={"last_transition_time": stored.last_transition_time})
+        if stored is None or stored.status is not status:
+            new = conditions.condition(kind, status, reason, message, generation, self.facts.now)
+        elif (stored.reason, stored.message, stored.observed_generation) == (reason, message, generation):
+            new = stored
+        else:
+            new = conditions.condition(kind, status, reason, message, generation, stored.last_transition_time)
         self.listed = conditions.put(conditions.drop(self.listed, kind), new)
 
     def stall(self, reason: str, message: str) -> None:
