@@ -44,7 +44,7 @@ def path_shape(template: str) -> str:
 def claims_of(methods: Iterable[str], template: str) -> list[tuple[str, str]]:
     """What a route claims inside its (version, namespace): (method, path shape) pairs, sorted."""
     shape = path_shape(template)
-    return sorted((method.upper(), shape) for method in set(methods))
+    return sorted([(method.upper(), shape) for method in set(methods)])
 
 
 def excludes(held: str, wanted: str) -> bool:

@@ -16,12 +16,28 @@ from controlplane.admission.conflicts import RouteConflict, RouteConflictDetecto
 from controlplane.store.records import Claim
 from schemas import paths, policies
 from schemas.inspections import InspectionReport, RouteReport
+from schemas.meta import Model
 from schemas.module import DesiredModule, DesiredRoute, ModuleSpec, RouteStatus
 from schemas.policies import AuthRequirement
 
 _METHOD: Final = re.compile(r"[A-Z]{1,20}|\*")
 _FORBIDDEN: Final = re.compile(r"//|\\|%|[\x00-\x20\x7f?#]")
 _SHOWN = 5
+
+
+class _Route(Model):
+    """Of a desired route, what is claimed."""
+
+    methods: list[str]
+    path: str
+
+
+class _Claiming(Model):
+    """Of a desired module, what says which claims it needs."""
+
+    api_version: str = "v1"
+    namespace: str
+    routes: list[_Route] = []
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +57,7 @@ def wanted_routes(report: InspectionReport) -> list[WantedRoute]:
     return [WantedRoute(tuple(route.methods), route.path) for route in report.routes]
 
 
-def claims_of(desired: DesiredModule) -> list[tuple[str, str, str]]:
+def claims_of(desired: DesiredModule | _Claiming) -> list[tuple[str, str, str]]:
     """(method, shape, path) of every claim that a desired module needs, sorted."""
     return sorted(
         {
@@ -54,7 +70,7 @@ def claims_of(desired: DesiredModule) -> list[tuple[str, str, str]]:
 
 def needless_claims(payload: str, held: Iterable[Claim]) -> bool:
     """Whether claims are held that a desired row's payload does not need."""
-    wanted = DesiredModule.model_validate_json(payload)
+    wanted = _Claiming.model_validate_json(payload)
     keep = {(wanted.api_version, wanted.namespace, method, shape) for method, shape, _ in claims_of(wanted)}
     return any((claim.api_version, claim.namespace, claim.method, claim.shape) not in keep for claim in held)
 

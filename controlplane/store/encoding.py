@@ -217,7 +217,7 @@ def claim(row: Sequence[Any]) -> Claim:
 
 def claim_row(entry: Claim) -> dict[str, Any]:
     """A claim as column values."""
-    return {**entry._asdict(), "at": now_text(entry.at), "stem": paths.stem(entry.path)}
+    return {**dict(zip(entry._fields, entry, strict=True)), "at": now_text(entry.at), "stem": paths.stem(entry.path)}
 
 
 def contest(row: Sequence[Any]) -> Contest:
