@@ -6,6 +6,7 @@ those of its group, or nothing.  From there they go to `controlplane.store.follo
 """
 
 import builtins
+import random
 import uuid
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -178,7 +179,7 @@ class Transaction(Reading):
         event = Record(
             kind=encoding.EVENT_KIND,
             name=events.transition_id(record.uid, sequence),
-            uid=str(uuid.uuid4()),
+            uid=_new_uid(),
             generation=1,
             revision=self.ledger.advance(),
             created_at=self.now,
@@ -311,6 +312,11 @@ class Transaction(Reading):
     def _all(self, statement: Select[Any], asked: Mapping[str, Any] | None = None) -> builtins.list[Any]:
         self.ledger.flush_for(statement)
         return super()._all(statement, asked)
+
+
+def _new_uid() -> str:
+    """A UUID of version 4; `uuid.uuid4` asks the system for each, and lets go of the interpreter meanwhile."""
+    return str(uuid.UUID(int=random.getrandbits(128), version=4))
 
 
 def _current(row: Sequence[Any] | None, record: Record) -> Sequence[Any]:
