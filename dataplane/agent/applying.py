@@ -84,6 +84,11 @@ class Applier:
         return len(self._since)
 
     @property
+    def busy(self) -> bool:
+        """Whether a module is on its way in: ``changed`` is called when it is through."""
+        return bool(self._busy)
+
+    @property
     def settled(self) -> bool:
         """Whether every wanted module was tried at least once."""
         return not self._untried

@@ -154,7 +154,8 @@ class Follower:
             self._arrived(entry)
             value = entry.value if entry.operation is buckets.Operation.PUT else None
             self._settle(self._held.read(entry.key, value))
-            turns.rest()
+            if self._inbox:
+                turns.rest()
         while self._beats:
             self._hear(self._beats.popleft())
         if read:

@@ -216,7 +216,8 @@ class Life:
         self._applier.want(self._held.take_changes())
         if self._follower.synced:
             self._first_read.set()
-        self._changed()
+        if not (self._follower.midway and self._applier.busy):
+            self._changed()
 
     def _changed(self) -> None:
         self._news.set()

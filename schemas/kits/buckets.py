@@ -244,7 +244,8 @@ async def _entries(
 
 async def _heard(arrived: "asyncio.Queue[Msg | None]", bucket: str, patience: float) -> Msg | None:
     try:
-        return await asyncio.wait_for(arrived.get(), patience)
+        async with asyncio.timeout(patience):
+            return await arrived.get()
     except TimeoutError:
         raise GapError(f"{bucket}: no word for {patience:.1f} s") from None
 
