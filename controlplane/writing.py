@@ -239,7 +239,7 @@ class Writer:
             outcomes = await attempt()
             if not sources.missing:
                 if not dry_run:
-                    await _stay_behind(telling=forward is not None and any(map(_brought_module, outcomes)))
+                    await _stay_behind(telling=forward is not None and any(map(_goes_forward, outcomes)))
                     _tell(outcomes)
                     for write, outcome in zip(writes, outcomes, strict=True):
                         if isinstance(write, intaking.Write):
@@ -391,9 +391,12 @@ def _stored(
     return record
 
 
-def _brought_module(outcome: Outcome) -> bool:
+def _goes_forward(outcome: Outcome) -> bool:
+    """Whether workers were told of a module in the commit that stored it; of one whose code is inspected, not yet."""
     record = outcome.record
-    return record is not None and record.kind == "Module" and outcome.verb != planning.Verb.UNCHANGED.value
+    if record is None or record.kind != "Module" or outcome.verb == planning.Verb.UNCHANGED.value:
+        return False
+    return record.status.get("state") == ModuleState.REGISTERED.value
 
 
 async def _stay_behind(*, telling: bool) -> None:
